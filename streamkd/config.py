@@ -1,0 +1,304 @@
+"""The configuration: one YAML file, checked by pydantic, every key documented here.
+
+Loading (file, variables, line numbers in messages) is `load_config`; the `STREAMKD_…` variables override single keys,
+with two underscores between levels: `STREAMKD_API__PORT=9000`. Secrets may be written as `${NAME}` (environment)
+or `${file:/path}` (a file's first line) anywhere in a camera's URL or in `api.token`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from streamkd.errors import ConfigError
+
+CameraId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+SHIPPED = "shipped"
+MASK = "***"
+_SECRET = re.compile(r"\$\{(file:)?([^}]+)\}")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CameraConfig(_Section):
+    """One camera."""
+
+    id: CameraId
+    url: SecretStr = Field(description="rtsp://, rtsps://, http(s):// (HLS, MJPEG) or a file; may carry user:password")
+    name: str = Field(default="", description="shown to people; the id if empty")
+    enabled: bool = True
+    group: str = Field(default="default", description="cameras of one group are judged together by the gate")
+    labels: tuple[str, ...] | None = Field(default=None, description="action classes that open events; null: all")
+    anomalies: bool = Field(default=True, description="whether anomaly events are opened")
+    sensitivity: float = Field(default=0.5, ge=0, le=1, description="0: only the surest events, 1: every suspicion")
+    cooldown_s: float = Field(default=10.0, ge=0, description="pause after an event before the same label opens again")
+    transport: Literal["tcp", "udp"] = "tcp"
+    open_timeout_s: float = Field(default=5.0, gt=0, le=60)
+    read_timeout_s: float = Field(default=5.0, gt=0, le=60)
+
+    @field_validator("url")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr) -> SecretStr:
+        scheme = urlsplit(value.get_secret_value()).scheme.lower()
+        if scheme not in {"rtsp", "rtsps", "http", "https", "file", ""}:
+            raise ValueError(f"scheme {scheme!r} is not supported; use rtsp, rtsps, http, https or a file path")
+        return value
+
+    @property
+    def redacted_url(self) -> str:
+        return redact_url(self.url.get_secret_value())
+
+
+class StudentConfig(_Section):
+    """The model that serves until the registry holds a promoted one."""
+
+    bundle: str = Field(default=SHIPPED, description="'shipped' or the path of a model bundle")
+    device: Literal["cpu", "auto"] = "cpu"
+    threads: int = Field(default=1, ge=1, le=64, description="inference threads of each worker process")
+    max_frame_age_s: float = Field(default=0.5, gt=0, description="older frames are dropped, not analysed")
+
+
+class EventsConfig(_Section):
+    """From scores to events."""
+
+    smoothing_s: float = Field(default=1.0, ge=0, description="scores are averaged over this long, causally")
+    close_ratio: float = Field(default=0.6, gt=0, le=1, description="an event closes below this share of its threshold")
+    min_frames: int = Field(default=3, ge=1, description="analysed frames above the threshold before an event opens")
+    close_after_s: float = Field(default=2.0, gt=0, description="seconds below the closing threshold that end an event")
+    max_duration_s: float = Field(default=300.0, gt=0, description="a longer event is closed and a new one may open")
+    anomaly_warmup_s: float = Field(default=60.0, gt=0, description="history that a camera needs before anomaly events")
+    anomaly_false_alarms_per_day: float = Field(default=2.0, gt=0, description="aim of the anomaly threshold")
+
+
+class StoreConfig(_Section):
+    """Where events, cameras and models are remembered."""
+
+    url: SecretStr = Field(default=SecretStr("sqlite:///data/streamkd.db"), description="SQLAlchemy URL")
+    media_dir: Path = Field(default=Path("data/media"), description="snapshots")
+    models_dir: Path = Field(default=Path("data/models"), description="model bundles made by refreshes")
+    retention_days: float = Field(default=30.0, gt=0, description="closed events older than this are deleted")
+    media_quota_mb: int = Field(default=2048, ge=1, description="oldest snapshots go first")
+
+
+class RefreshConfig(_Section):
+    """How the student is renewed from the site's own footage."""
+
+    every_hours: float | None = Field(default=None, gt=0, description="null: only when asked for")
+    teacher: str = Field(default=SHIPPED, description="'shipped' or the path of a teacher bundle")
+    anchor_dir: str = Field(default=SHIPPED, description="'shipped' or a folder with clips.csv: clips with human labels")
+    harvest_s: float = Field(default=60.0, gt=0, description="how long footage is collected")
+    clip_s: float = Field(default=2.0, gt=0)
+    clips_per_camera: int = Field(default=12, ge=2)
+    epochs: int = Field(default=8, ge=1)
+    temperature: float = Field(default=2.0, gt=0)
+    safety_margin: float = Field(default=0.02, ge=0, description="loss on the anchor set that the gate still accepts")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    keep_versions: int = Field(default=5, ge=2)
+    footage_quota_mb: int = Field(default=512, ge=8, description="harvested clips kept on disk")
+
+
+class ApiConfig(_Section):
+    """The HTTP side."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8400, ge=0, le=65535)
+    token: SecretStr | None = Field(default=None, description="bearer token; required unless host is loopback")
+    metrics: Literal["open", "token"] = "open"
+    max_upload_mb: int = Field(default=64, ge=1)
+    max_upload_s: float = Field(default=60.0, gt=0)
+    keep_changes: int = Field(default=10_000, ge=100, description="live updates that a reconnecting client can ask for")
+
+
+class WorkersConfig(_Section):
+    """Processes of the live path."""
+
+    count: int = Field(default=1, ge=1, le=256)
+    ray_address: str | None = Field(default=None, description="null: a private local Ray session")
+
+
+class LogConfig(_Section):
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Section):
+    """The whole file."""
+
+    cameras: tuple[CameraConfig, ...] = ()
+    student: StudentConfig = StudentConfig()
+    events: EventsConfig = EventsConfig()
+    store: StoreConfig = StoreConfig()
+    refresh: RefreshConfig = RefreshConfig()
+    api: ApiConfig = ApiConfig()
+    workers: WorkersConfig = WorkersConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _unique_cameras(self) -> Config:
+        seen: set[str] = set()
+        for camera in self.cameras:
+            if camera.id in seen:
+                raise ValueError(f"camera id {camera.id!r} is used twice; every camera needs an id of its own")
+            seen.add(camera.id)
+        return self
+
+    @model_validator(mode="after")
+    def _token_unless_loopback(self) -> Config:
+        if self.api.token is None and self.api.host not in {"127.0.0.1", "::1", "localhost"}:
+            raise ValueError(
+                f"api.host is {self.api.host!r}, reachable from outside, and api.token is not set; "
+                "set api.token (for example ${STREAMKD_TOKEN}) or listen on 127.0.0.1"
+            )
+        return self
+
+
+def redact_url(url: str) -> str:
+    """The URL with user and password replaced by `***`, and without its query; for logs, messages and answers."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    netloc = host if parts.port is None else f"{host}:{parts.port}"
+    if parts.username is not None or parts.password is not None:
+        netloc = f"{MASK}@{netloc}"
+    return urlunsplit((parts.scheme, netloc, parts.path, MASK if parts.query else "", ""))
+
+
+def expand_secrets(text: str, environ: dict[str, str], *, in_url: bool) -> str:
+    """Replace `${NAME}` and `${file:/path}`; values put into a URL are percent-encoded.
+
+    Raises:
+        ConfigError: The variable or file does not exist.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        is_file, name = match.group(1), match.group(2)
+        if is_file:
+            try:
+                found = Path(name).read_text(encoding="utf-8").splitlines()[0].strip()
+            except (OSError, IndexError) as error:
+                raise ConfigError(f"Secret file {name} can't be read: {error}.", hint="Create it, or fix the path.") from error
+        elif name in environ:
+            found = environ[name]
+        else:
+            raise ConfigError(f"Variable {name} is not set.", hint=f"Export {name}, or write ${{file:/path}}.")
+        return quote(found, safe="") if in_url else found
+
+    return _SECRET.sub(value, text)
+
+
+def load_config(path: Path | None, *, environ: dict[str, str] | None = None) -> Config:
+    """Read and check the YAML file, with `STREAMKD_…` variables on top.
+
+    Raises:
+        ConfigError: The file can't be read or is wrong; the message names file, line and key.
+    """
+    variables = dict(os.environ) if environ is None else environ
+    data: dict[str, Any] = {}
+    lines: dict[tuple[str | int, ...], int] = {}
+    if path is not None:
+        data, lines = _read_yaml(path)
+    _apply_environ(data, variables)
+    _expand(data, variables)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_describe(error, path, lines), hint="Every key is described in docs/reference/config.md.") from None
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Configuration {path} can't be read: {error.strerror}.", hint="Check the path.") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(f"{path}{line}: {problem}.", hint="Check the indentation and quotes.") from error
+    if data is None:
+        return {}, {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: the file must hold keys such as 'cameras:', not a {type(data).__name__}.")
+    lines: dict[tuple[str | int, ...], int] = {}
+    _collect_lines(node, (), lines)
+    return data, lines
+
+
+def _collect_lines(node: yaml.Node | None, where: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
+    if node is None:
+        return
+    lines.setdefault(where, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            lines[(*where, key.value)] = key.start_mark.line + 1
+            _collect_lines(value, (*where, key.value), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _collect_lines(value, (*where, index), lines)
+
+
+def _apply_environ(data: dict[str, Any], environ: dict[str, str]) -> None:
+    sections = set(Config.model_fields) - {"cameras"}
+    for name, text in environ.items():
+        section, _, key = name.removeprefix("STREAMKD_").lower().partition("__")
+        if not name.startswith("STREAMKD_") or section not in sections or not key:
+            continue
+        target = data.setdefault(section, {})
+        if isinstance(target, dict):
+            target[key] = text
+
+
+def _expand(data: dict[str, Any], environ: dict[str, str]) -> None:
+    cameras = data.get("cameras")
+    for camera in cameras if isinstance(cameras, list) else ():
+        if isinstance(camera, dict) and isinstance(camera.get("url"), str):
+            camera["url"] = expand_secrets(camera["url"], environ, in_url=True)
+    for section, key in (("api", "token"), ("store", "url")):
+        values = data.get(section)
+        if isinstance(values, dict) and isinstance(values.get(key), str):
+            values[key] = expand_secrets(values[key], environ, in_url=key == "url")
+
+
+def _describe(error: ValidationError, path: Path | None, lines: dict[tuple[str | int, ...], int]) -> str:
+    rows = []
+    for problem in error.errors(include_input=False, include_url=False):
+        where = tuple(problem["loc"])
+        known = next((where[:n] for n in range(len(where), -1, -1) if where[:n] in lines), ())
+        place = f"{path}, line {lines[known]}" if path is not None and known in lines else (str(path) if path else "settings")
+        key = ".".join(str(part) for part in where)
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key"
+        rows.append(f"{place}: {key + ': ' if key else ''}{message}")
+    return "; ".join(rows) + "."
+
+
+__all__ = [
+    "MASK",
+    "SHIPPED",
+    "ApiConfig",
+    "CameraConfig",
+    "CameraId",
+    "Config",
+    "EventsConfig",
+    "LogConfig",
+    "RefreshConfig",
+    "StoreConfig",
+    "StudentConfig",
+    "WorkersConfig",
+    "expand_secrets",
+    "load_config",
+    "redact_url",
+]
