@@ -1,0 +1,131 @@
+"""Decoding a short recording as a whole, sampled exactly like the live path samples a camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from streamkd.errors import UnsupportedMediaError
+from streamkd.media.convert import to_student_rgb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from streamkd.types import UInt8Array
+
+DUE_SLACK_S = 1e-6  # PTS are rationals rounded to doubles
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedClip:
+    """The due frames of one clip.
+
+    Attributes:
+        frames: `[T, S, S, 3]` uint8, RGB.
+        pts_s: `[T]` float64, seconds since the clip's first frame.
+        width: Of the video, in pixels.
+        height: Of the video, in pixels.
+        fps: Average frame rate of the video, 0 if unknown.
+    """
+
+    frames: UInt8Array
+    pts_s: NDArray[np.float64]
+    width: int
+    height: int
+    fps: float
+
+
+class DueGrid:
+    """Which frames are due: a grid of `1 / rate_hz` anchored at the first frame, missed slots are skipped."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self._period_s = 1.0 / rate_hz
+        self._next_s: float | None = None
+
+    def due(self, pts_s: float) -> bool:
+        """Whether the frame at `pts_s` is to be analysed; if so, the grid moves on."""
+        if self._next_s is None:
+            self._next_s = pts_s + self._period_s
+            return True
+        if pts_s < self._next_s - DUE_SLACK_S:
+            return False
+        missed = int((pts_s + DUE_SLACK_S - self._next_s) // self._period_s)
+        self._next_s += (missed + 1) * self._period_s
+        return True
+
+
+def decode_clip(
+    path: Path, rate_hz: float, size: int, *, start_s: float = 0.0, end_s: float | None = None
+) -> DecodedClip:
+    """Decode the due frames of a clip.
+
+    Args:
+        path: A video file.
+        rate_hz: Sampling rate of the grid.
+        size: Height and width of the frames.
+        start_s: Leave out what comes before, in seconds from the first frame; the grid begins there.
+        end_s: Leave out what comes from here on.
+
+    Raises:
+        UnsupportedMediaError: The file is missing, empty, no video, or holds no decodable frame in the range.
+    """
+    try:
+        with av.open(str(path), mode="r") as container:
+            return _decode(container, path, rate_hz, size, start_s, end_s)
+    except (av.FFmpegError, OSError) as error:
+        raise UnsupportedMediaError(
+            f"{path} can't be decoded as a video: {type(error).__name__}.",
+            hint="Check that the file is complete and plays in a video player.",
+        ) from error
+
+
+def _decode(  # noqa: PLR0917
+    container: av.container.InputContainer,
+    path: Path,
+    rate_hz: float,
+    size: int,
+    start_s: float,
+    end_s: float | None,
+) -> DecodedClip:
+    if not container.streams.video:
+        raise UnsupportedMediaError(f"{path} has no video track.", hint="Name a video file.")
+    stream = container.streams.video[0]
+    stream.thread_count = 1
+    fps = float(stream.average_rate or 0)
+    grid, scaler = DueGrid(rate_hz), VideoReformatter()
+    frames: list[UInt8Array] = []
+    times: list[float] = []
+    first_s: float | None = None
+    for index, frame in enumerate(_frames(container, stream)):
+        pts_s = frame.time if frame.time is not None else index / (fps or 25.0)
+        first_s = pts_s if first_s is None else first_s
+        at_s = pts_s - first_s
+        if end_s is not None and at_s >= end_s:
+            break
+        if at_s >= start_s - DUE_SLACK_S and grid.due(at_s):
+            frames.append(to_student_rgb(frame, size, scaler))
+            times.append(at_s)
+    if not frames:
+        raise UnsupportedMediaError(f"{path} holds no frame that can be decoded.", hint="Check that it is complete.")
+    return DecodedClip(np.stack(frames), np.asarray(times), stream.width, stream.height, fps)
+
+
+def _frames(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """All frames until the end or the first error; a truncated clip gives what was decodable."""
+    decoded = container.decode(stream)
+    while True:
+        try:
+            frame = next(decoded)
+        except (StopIteration, av.FFmpegError):
+            return
+        yield frame
+
+
+__all__ = ["DUE_SLACK_S", "DecodedClip", "DueGrid", "decode_clip"]

@@ -1,0 +1,50 @@
+"""How a decoded frame becomes what the models see; the one conversion that live path and training share.
+
+Both conversions squeeze the picture to a fixed size and ignore its aspect ratio: a camera's geometry does not change,
+and nothing at the edges is lost. swscale's bilinear filter widens with the scale factor, so shrinking does not alias.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from av.video.reformatter import VideoReformatter
+
+if TYPE_CHECKING:
+    import av
+
+    from streamkd.types import UInt8Array
+
+GREY_HEIGHT = 240
+GREY_WIDTH = 360
+
+# Newer PyAV scales on every core unless told otherwise; a worker has many cameras and few cores.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
+
+
+def to_student_rgb(frame: av.VideoFrame, size: int, reformatter: VideoReformatter | None = None) -> UInt8Array:
+    """Convert a decoded frame to the student's input.
+
+    Args:
+        frame: Any decoded frame (any pixel format, size and colour range).
+        size: Height and width of the result, `S`.
+        reformatter: One kept per camera saves setting the scaler up for every frame.
+
+    Returns:
+        `[S, S, 3]` uint8, RGB.
+    """
+    scaler = reformatter or VideoReformatter()
+    small = scaler.reformat(frame, width=size, height=size, format="rgb24", interpolation="BILINEAR", **_ONE_THREAD)
+    return cast("UInt8Array", small.to_ndarray())
+
+
+def to_grey(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> UInt8Array:
+    """Convert a decoded frame to the motion baseline's input: `[240, 360]` uint8, full-range luma."""
+    scaler = reformatter or VideoReformatter()
+    small = scaler.reformat(
+        frame, width=GREY_WIDTH, height=GREY_HEIGHT, format="gray", interpolation="BILINEAR", **_ONE_THREAD
+    )
+    return cast("UInt8Array", small.to_ndarray())
+
+
+__all__ = ["GREY_HEIGHT", "GREY_WIDTH", "to_grey", "to_student_rgb"]
