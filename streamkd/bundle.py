@@ -36,7 +36,7 @@ from streamkd.errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "MANIFEST.sha256"
 REQUIRED_FILES = ("spec.json", "model.safetensors", "int8.xml", "int8.bin", "metrics.json", "lineage.json")
 
