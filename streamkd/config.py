@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -31,18 +31,20 @@ class _Section(BaseModel):
 class CameraConfig(_Section):
     """One camera."""
 
-    id: CameraId
+    id: CameraId = Field(description="lower case letters, digits, `-` and `_`; the `camera` label of every metric")
     url: SecretStr = Field(description="rtsp://, rtsps://, http(s):// (HLS, MJPEG) or a file; may carry user:password")
     name: str = Field(default="", description="shown to people; the id if empty")
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="false: kept in the list, not connected to")
     group: str = Field(default="default", description="cameras of one group are judged together by the gate")
     labels: tuple[str, ...] | None = Field(default=None, description="action classes that open events; null: all")
     anomalies: bool = Field(default=True, description="whether anomaly events are opened")
     sensitivity: float = Field(default=0.5, ge=0, le=1, description="0: only the surest events, 1: every suspicion")
     cooldown_s: float = Field(default=10.0, ge=0, description="pause after an event before the same label opens again")
-    transport: Literal["tcp", "udp"] = "tcp"
-    open_timeout_s: float = Field(default=5.0, gt=0, le=60)
-    read_timeout_s: float = Field(default=5.0, gt=0, le=60)
+    transport: Literal["tcp", "udp"] = Field(default="tcp", description="RTSP transport; UDP loss smears the picture")
+    open_timeout_s: float = Field(default=5.0, gt=0, le=60, description="seconds a connection may take to open")
+    read_timeout_s: float = Field(
+        default=5.0, gt=0, le=60, description="seconds without a packet that end a connection"
+    )
 
     @field_validator("url")
     @classmethod
@@ -61,7 +63,7 @@ class StudentConfig(_Section):
     """The model that serves until the registry holds a promoted one."""
 
     bundle: str = Field(default=SHIPPED, description="'shipped' or the path of a model bundle")
-    device: Literal["cpu", "auto"] = "cpu"
+    device: Literal["cpu", "auto"] = Field(default="cpu", description="auto: the best that is present")
     threads: int = Field(default=1, ge=1, le=64, description="inference threads of each worker process")
     max_frame_age_s: float = Field(default=0.5, gt=0, description="older frames are dropped, not analysed")
 
@@ -93,46 +95,54 @@ class RefreshConfig(_Section):
 
     every_hours: float | None = Field(default=None, gt=0, description="null: only when asked for")
     teacher: str = Field(default=SHIPPED, description="'shipped' or the path of a teacher bundle")
-    anchor_dir: str = Field(default=SHIPPED, description="'shipped' or a folder with clips.csv: clips with human labels")
+    anchor_dir: str = Field(
+        default=SHIPPED, description="'shipped' or a folder with clips.csv: clips with human labels"
+    )
     harvest_s: float = Field(default=60.0, gt=0, description="how long footage is collected")
-    clip_s: float = Field(default=2.0, gt=0)
-    clips_per_camera: int = Field(default=12, ge=2)
-    epochs: int = Field(default=8, ge=1)
-    temperature: float = Field(default=2.0, gt=0)
+    clip_s: float = Field(default=2.0, gt=0, description="length of one harvested clip")
+    clips_per_camera: int = Field(default=12, ge=2, description="clips kept of each camera")
+    epochs: int = Field(default=8, ge=1, description="passes over the harvested clips")
+    temperature: float = Field(default=2.0, gt=0, description="softens teacher and student in the distillation loss")
     safety_margin: float = Field(default=0.02, ge=0, description="loss on the anchor set that the gate still accepts")
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    keep_versions: int = Field(default=5, ge=2)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of the gate's bounds, over all groups together")
+    keep_versions: int = Field(default=5, ge=2, description="bundles kept on disk; the live one and its parent always")
     footage_quota_mb: int = Field(default=512, ge=8, description="harvested clips kept on disk")
 
 
 class ApiConfig(_Section):
     """The HTTP side."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8400, ge=0, le=65535)
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all (needs a token)")
+    port: int = Field(default=8400, ge=0, le=65535, description="0: any free port")
     token: SecretStr | None = Field(default=None, description="bearer token; required unless host is loopback")
-    metrics: Literal["open", "token"] = "open"
-    max_upload_mb: int = Field(default=64, ge=1)
-    max_upload_s: float = Field(default=60.0, gt=0)
+    metrics: Literal["open", "token"] = Field(default="open", description="whether /metrics needs the token")
+    max_upload_mb: int = Field(default=64, ge=1, description="largest clip that POST /v1/infer takes")
+    max_upload_s: float = Field(default=60.0, gt=0, description="longest clip that POST /v1/infer takes")
     keep_changes: int = Field(default=10_000, ge=100, description="live updates that a reconnecting client can ask for")
 
 
 class WorkersConfig(_Section):
     """Processes of the live path."""
 
-    count: int = Field(default=1, ge=1, le=256)
+    count: int = Field(default=1, ge=1, le=256, description="worker processes; cameras are spread over them")
     ray_address: str | None = Field(default=None, description="null: a private local Ray session")
 
 
 class LogConfig(_Section):
-    format: Literal["console", "json"] = "console"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is written to standard error."""
+
+    format: Literal["console", "json"] = Field(default="console", description="json: one object a line")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is written"
+    )
 
 
 class Config(_Section):
     """The whole file."""
 
-    cameras: tuple[CameraConfig, ...] = ()
+    cameras: tuple[CameraConfig, ...] = Field(
+        default=(), description="cameras owned by this file; others come by the API"
+    )
     student: StudentConfig = StudentConfig()
     events: EventsConfig = EventsConfig()
     store: StoreConfig = StoreConfig()
@@ -161,15 +171,17 @@ class Config(_Section):
 
 
 def redact_url(url: str) -> str:
-    """The URL with user and password replaced by `***`, and without its query; for logs, messages and answers."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if ":" in host:
-        host = f"[{host}]"
-    netloc = host if parts.port is None else f"{host}:{parts.port}"
-    if parts.username is not None or parts.password is not None:
-        netloc = f"{MASK}@{netloc}"
-    return urlunsplit((parts.scheme, netloc, parts.path, MASK if parts.query else "", ""))
+    """The URL without its user, password and query; for logs, messages and answers.
+
+    Works on the text, not on a parsed URL: a password with an unescaped `#`, `/` or `@` must not slip through.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "", url
+    if "@" in rest:
+        rest = f"{MASK}@{rest.rsplit('@', 1)[1]}"
+    path, question, _ = rest.partition("?")
+    return f"{scheme}{separator}{path}{f'?{MASK}' if question else ''}"
 
 
 def expand_secrets(text: str, environ: dict[str, str], *, in_url: bool) -> str:
@@ -185,7 +197,9 @@ def expand_secrets(text: str, environ: dict[str, str], *, in_url: bool) -> str:
             try:
                 found = Path(name).read_text(encoding="utf-8").splitlines()[0].strip()
             except (OSError, IndexError) as error:
-                raise ConfigError(f"Secret file {name} can't be read: {error}.", hint="Create it, or fix the path.") from error
+                raise ConfigError(
+                    f"Secret file {name} can't be read: {error}.", hint="Create it, or fix the path."
+                ) from error
         elif name in environ:
             found = environ[name]
         else:
@@ -211,7 +225,9 @@ def load_config(path: Path | None, *, environ: dict[str, str] | None = None) -> 
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(_describe(error, path, lines), hint="Every key is described in docs/reference/config.md.") from None
+        raise ConfigError(
+            _describe(error, path, lines), hint="Every key is described in docs/reference/config.md."
+        ) from None
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
@@ -236,7 +252,9 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], 
     return data, lines
 
 
-def _collect_lines(node: yaml.Node | None, where: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
+def _collect_lines(
+    node: yaml.Node | None, where: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]
+) -> None:
     if node is None:
         return
     lines.setdefault(where, node.start_mark.line + 1)
@@ -276,7 +294,11 @@ def _describe(error: ValidationError, path: Path | None, lines: dict[tuple[str |
     for problem in error.errors(include_input=False, include_url=False):
         where = tuple(problem["loc"])
         known = next((where[:n] for n in range(len(where), -1, -1) if where[:n] in lines), ())
-        place = f"{path}, line {lines[known]}" if path is not None and known in lines else (str(path) if path else "settings")
+        place = (
+            f"{path}, line {lines[known]}"
+            if path is not None and known in lines
+            else (str(path) if path else "settings")
+        )
         key = ".".join(str(part) for part in where)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":

@@ -98,7 +98,7 @@ class Frame:
 class EventUpdate:
     """The present state of one event, idempotent: the highest `revision` of an `id` wins.
 
-    `id` is a uuid5 of camera, worker epoch, segment, kind, label and start, so that a repeated delivery is the same event.
+    `id` is a uuid5 of camera, worker epoch, segment, kind, label and start: a repeated delivery is the same event.
     """
 
     id: str

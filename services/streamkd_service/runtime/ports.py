@@ -159,7 +159,7 @@ class SystemView:
 
 @dataclass(frozen=True, slots=True)
 class ClipAnalysis:
-    """What `POST /v1/infer` answers: per analysed frame its time and scores, and the events the live path would raise."""
+    """What `POST /v1/infer` answers: a time and scores for each analysed frame, and the events."""
 
     model_version: str
     duration_s: float

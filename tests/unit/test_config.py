@@ -1,0 +1,120 @@
+"""The configuration: what is taken, and what is said about what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from streamkd.config import CameraConfig, Config, load_config, redact_url
+from streamkd.config_reference import render_reference
+from streamkd.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def load(tmp_path: Path, text: str, **environ: str) -> Config:
+    path = tmp_path / "cameras.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, environ=environ)
+
+
+def test_a_minimal_file_takes_every_default(tmp_path):
+    config = load(tmp_path, "cameras:\n  - {id: gate, url: 'rtsp://192.0.2.1/a'}\n")
+    assert config.cameras[0].transport == "tcp"
+    assert config.api.port == 8400
+
+
+def test_an_empty_file_is_the_default_configuration(tmp_path):
+    assert load(tmp_path, "") == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("cameras:\n  - id: gate\n    url: rtsp://h/a\n    senstivity: 1\n", 4, "cameras.0.senstivity: unknown key"),
+        ("api:\n  port: many\n", 2, "api.port"),
+        ("cameras:\n  - id: gate\n    url: ftp://h/a\n", 3, "scheme 'ftp' is not supported"),
+        ("cameras:\n  - {id: a, url: 'rtsp://h/a'}\n  - {id: a, url: 'rtsp://h/b'}\n", 1, "'a' is used twice"),
+        ("api:\n  host: 0.0.0.0\n", 1, "api.token is not set"),
+        ("cameras: [\n", 2, "expected"),
+        ("- 1\n", None, "must hold keys"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path, text, line, says):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert says in caught.value.message
+    if line is not None:
+        assert f"cameras.yaml, line {line}" in caught.value.message
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path):
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_config(tmp_path / "none.yaml", environ={})
+
+
+def test_variables_override_single_keys(tmp_path):
+    assert load(tmp_path, "api: {port: 1}\n", STREAMKD_API__PORT="9000").api.port == 9000
+
+
+def test_secrets_come_from_variables_and_are_encoded_in_urls(tmp_path):
+    config = load(tmp_path, "cameras:\n  - {id: a, url: 'rtsp://u:${PW}@h/a'}\n", PW="p@ss/1")
+    assert config.cameras[0].url.get_secret_value() == "rtsp://u:p%40ss%2F1@h/a"
+
+
+def test_secrets_come_from_files(tmp_path):
+    secret = tmp_path / "token"
+    secret.write_text("s3cret\n", encoding="utf-8")
+    token = load(tmp_path, f"api: {{token: '${{file:{secret}}}'}}\n").api.token
+    assert token is not None
+    assert token.get_secret_value() == "s3cret"
+
+
+def test_a_missing_secret_names_its_variable(tmp_path):
+    with pytest.raises(ConfigError, match="PW is not set"):
+        load(tmp_path, "cameras:\n  - {id: a, url: 'rtsp://u:${PW}@h/a'}\n")
+
+
+def test_no_secret_is_in_any_repr_or_message(tmp_path):
+    config = load(tmp_path, "cameras:\n  - {id: a, url: 'rtsp://u:hunter2@h/a'}\napi: {token: hunter2}\n")
+    assert "hunter2" not in repr(config)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "cameras:\n  - {id: A B, url: 'xyz://u:hunter2@h/a'}\n")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "redacted"),
+    [
+        ("rtsp://u:p@h:554/x", "rtsp://***@h:554/x"),
+        ("rtsp://h/x?user=u&password=p", "rtsp://h/x?***"),
+        ("rtsp://[::1]:8554/x", "rtsp://[::1]:8554/x"),
+        ("/data/clip.mp4", "/data/clip.mp4"),
+        ("rtsp://u:p#a/b@c@h:554/x?q", "rtsp://***@h:554/x?***"),
+        ("admin:hunter2@192.0.2.1/x", "***@192.0.2.1/x"),
+    ],
+)
+def test_redacted_urls(url, redacted):
+    assert redact_url(url) == redacted
+
+
+def test_every_key_is_described():
+    def check(model: type[BaseModel]) -> None:
+        for name, field in model.model_fields.items():
+            nested = field.annotation
+            if isinstance(nested, type) and issubclass(nested, BaseModel):
+                check(nested)
+            else:
+                assert field.description, f"{model.__name__}.{name} has no description"
+
+    check(Config)
+    check(CameraConfig)
+
+
+def test_the_reference_page_is_what_the_code_says():
+    page = REPOSITORY / "docs" / "reference" / "config.md"
+    assert page.read_text(encoding="utf-8") == render_reference(), (
+        "run: streamkd config reference > docs/reference/config.md"
+    )
