@@ -1,0 +1,36 @@
+"""Fixtures that every folder of tests uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `shared` skip with a reason where the footage is not there."""
+    if SHARED_DATA.is_dir():
+        return
+    skip = pytest.mark.skip(reason="the footage under ../shared/data is not here")
+    for item in items:
+        if "shared" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def repository_root() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def demo_clips() -> Path:
+    """A folder with clips.csv: real clips that ship with the tests."""
+    return REPOSITORY / "tests" / "data" / "demo"
