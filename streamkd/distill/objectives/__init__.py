@@ -1,0 +1,1 @@
+"""Distillation objectives: pure functions of tensors, one file a family."""

@@ -1,0 +1,82 @@
+"""Joining clips into short streams, so that the student learns to go from one scene's action to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from streamkd.distill.features import FeatureSet
+
+WINDOW_FRAMES = 12  # of one clip, at most
+SETTLE_FRAMES = 2  # after a cut nobody can tell yet: no loss
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBatch:
+    """Streams of T frames made of several clips each.
+
+    Attributes:
+        front: `[B, T, 40, h, w]` fp16 cached features.
+        clip: `[B, T]` int64, the clip that a frame comes from.
+        weight: `[B, T]` float32, 0 where a frame is padding or right after a cut, else 1.
+    """
+
+    front: Tensor
+    clip: Tensor
+    weight: Tensor
+
+
+def join_streams(features: FeatureSet, frames: int, batch: int, rng: np.random.Generator) -> list[StreamBatch]:
+    """One epoch: every clip once, in random order and a random variant, joined into streams of `frames`."""
+    order = rng.permutation(len(features.plain))
+    versions = (features.plain, *features.variants)
+    streams: list[StreamBatch] = []
+    parts: list[Tensor] = []
+    owners: list[Tensor] = []
+    weights: list[Tensor] = []
+    have = 0
+    for clip in order.tolist():
+        # The plain version is one of many, but the one that counts: draw it a little more often.
+        which = int(rng.integers(-1, len(versions)))
+        source = versions[max(which, 0)][clip]
+        length = min(len(source), WINDOW_FRAMES, frames - have)
+        first = int(rng.integers(0, len(source) - length + 1))
+        weight = torch.ones(length)
+        weight[:SETTLE_FRAMES] = 0.0
+        parts.append(source[first : first + length])
+        owners.append(torch.full((length,), clip))
+        weights.append(weight)
+        have += length
+        if have >= frames:
+            streams.append(_close(parts, owners, weights, frames))
+            parts, owners, weights, have = [], [], [], 0
+    if parts:
+        streams.append(_close(parts, owners, weights, frames))
+    return [_stack(streams[i : i + batch]) for i in range(0, len(streams), batch)]
+
+
+def _close(parts: list[Tensor], owners: list[Tensor], weights: list[Tensor], frames: int) -> StreamBatch:
+    front, clip, weight = torch.cat(parts), torch.cat(owners), torch.cat(weights)
+    missing = frames - len(front)
+    if missing:
+        front = torch.cat([front, front[-1:].expand(missing, -1, -1, -1)])
+        clip = torch.cat([clip, clip[-1:].expand(missing)])
+        weight = torch.cat([weight, torch.zeros(missing)])
+    return StreamBatch(front, clip, weight)
+
+
+def _stack(streams: list[StreamBatch]) -> StreamBatch:
+    return StreamBatch(
+        torch.stack([one.front for one in streams]),
+        torch.stack([one.clip for one in streams]),
+        torch.stack([one.weight for one in streams]),
+    )
+
+
+__all__ = ["SETTLE_FRAMES", "WINDOW_FRAMES", "StreamBatch", "join_streams"]

@@ -1,0 +1,215 @@
+"""Fitting a student on cached features: labels, soft labels, or both, over streams joined from clips."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from streamkd.distill.streams import StreamBatch, join_streams
+from streamkd.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from streamkd.distill.features import FeatureSet
+    from streamkd.models.student import Student
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How a student is fitted; the defaults are the shipped recipe."""
+
+    epochs: int = 24
+    batch: int = 8  # joined streams of `stream_frames` each
+    stream_frames: int = 20
+    lr_backbone: float = 2e-4
+    lr_head: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1  # share of the steps
+    ema: float = 0.985
+    mixup: float = 0.3  # Beta(a, a) of mixing two streams; 0 turns it off
+    mixup_share: float = 0.5
+    forecast_weight: float = 0.3
+    clip_norm: float = 2.0
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """`-sum_c target_c log softmax(logits)_c` per row: `[M, C]`, `[M, C]` to `[M]`."""
+    return -(targets * torch.log_softmax(logits, dim=-1)).sum(dim=-1)
+
+
+def hard_targets(labels: tuple[int, ...], n_classes: int, *, smoothing: float = 0.1) -> Tensor:
+    """One-hot rows `[N, C]`, softened (label smoothing: Szegedy et al., 2016)."""
+    one_hot = torch.eye(n_classes)[list(labels)]
+    return one_hot * (1.0 - smoothing) + smoothing / n_classes
+
+
+def set_standardiser(student: Student, features: FeatureSet) -> None:
+    """Set the head's frozen statistics from the clips as the live path sees them; first frames don't count."""
+    student.eval()
+    raws: list[Tensor] = []
+    with torch.inference_mode():
+        for front in features.plain:
+            raw, _, _ = student.features(_as_input(front[None]), student.init_state(1))
+            raws.append(raw[0, 1:] if raw.shape[1] > 1 else raw[0])
+    stacked = torch.cat(raws).clone()
+    student.standardise.mean.copy_(stacked.mean(dim=0))
+    student.standardise.deviation.copy_(stacked.std(dim=0) + 0.1 * stacked.std(dim=0).mean())
+
+
+def fit(
+    student: Student,
+    features: FeatureSet,
+    targets: Tensor,
+    objective: Callable[[Tensor, Tensor], Tensor],
+    config: FitConfig,
+    *,
+    seed: int,
+    progress: Callable[[str, float], None],
+    checkpoint: Path | None = None,
+) -> Student:
+    """Train everything behind the cut and return the averaged student, in evaluation mode.
+
+    Args:
+        student: Starts from these weights; changed in place.
+        features: Cached features of N clips.
+        targets: `[N, ...]`, one row per clip, handed to `objective` for each of its frames.
+        objective: Loss per frame; also used for the forecast head.
+        config: The recipe.
+        seed: Of order, mixing and dropout.
+        progress: Told after every epoch.
+        checkpoint: Written after every epoch and continued from if it exists.
+
+    Raises:
+        TrainingError: The loss is not a number any more.
+    """
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    averaged = copy.deepcopy(student)
+    old, new = student.trainable()
+    optimizer = torch.optim.AdamW(
+        [{"params": old, "lr": config.lr_backbone}, {"params": new, "lr": config.lr_head}],
+        weight_decay=config.weight_decay,
+    )
+    start = _restore(checkpoint, student, averaged, optimizer)
+    for epoch in range(config.epochs):
+        batches = join_streams(features, config.stream_frames, config.batch, rng)
+        if epoch < start:
+            continue  # draws the same random numbers as the run that was interrupted
+        student.train()
+        total = 0.0
+        for index, batch in enumerate(batches):
+            _set_lr(optimizer, config, (epoch + index / len(batches)) / config.epochs)
+            loss = _loss(student, _mix(batch, targets, config, rng), objective, config)
+            if not torch.isfinite(loss):
+                raise TrainingError("The training loss is not a number any more.", hint="Lower the learning rate.")
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_([*old, *new], config.clip_norm)
+            optimizer.step()
+            step = epoch * len(batches) + index
+            _average(averaged, student, min(config.ema, (1 + step) / (10 + step)))
+            total += float(loss.detach())
+        _save(checkpoint, epoch + 1, student, averaged, optimizer)
+        progress(f"training, loss {total / max(1, len(batches)):.3f}", (epoch + 1) / config.epochs)
+    return averaged.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class _Mixed:
+    front: Tensor
+    weight: Tensor  # [B, T]
+    parts: tuple[tuple[float, Tensor, Tensor], ...]  # share, targets [B, T, ...], clip index [B, T]
+
+
+def _mix(batch: StreamBatch, targets: Tensor, config: FitConfig, rng: np.random.Generator) -> _Mixed:
+    """Mixup of whole streams at the cut (Zhang et al., 2018; Verma et al., manifold mixup, 2019)."""
+    front, clip = _as_input(batch.front), batch.clip
+    if not config.mixup or rng.random() >= config.mixup_share or len(front) < 2:
+        return _Mixed(front, batch.weight, ((1.0, targets[clip], clip),))
+    share = float(rng.beta(config.mixup, config.mixup))
+    other = torch.from_numpy(rng.permutation(len(front)))
+    mixed = share * front + (1.0 - share) * front[other]
+    return _Mixed(
+        _channels_last(mixed),
+        batch.weight * batch.weight[other],
+        ((share, targets[clip], clip), (1.0 - share, targets[clip[other]], clip[other])),
+    )
+
+
+def _loss(student: Student, mixed: _Mixed, objective: Callable[[Tensor, Tensor], Tensor], config: FitConfig) -> Tensor:
+    output, _ = student.back(mixed.front)
+    total = torch.zeros(())
+    for share, targets, clip in mixed.parts:
+        per_frame = objective(output.action.flatten(0, 1), targets.flatten(0, 1)).reshape(mixed.weight.shape)
+        total = total + share * (per_frame * mixed.weight).sum() / mixed.weight.sum().clamp(min=1.0)
+        for k, horizon_s in enumerate(student.spec.forecast_horizons_s):
+            ahead = round(horizon_s * student.spec.rate_hz)
+            if ahead >= clip.shape[1]:
+                continue
+            same = (clip[:, ahead:] == clip[:, :-ahead]) * mixed.weight[:, :-ahead]
+            logits = output.forecast[:, :-ahead, k]
+            later = objective(logits.flatten(0, 1), targets[:, ahead:].flatten(0, 1)).reshape(same.shape)
+            total = total + config.forecast_weight * share * (later * same).sum() / mixed.weight.sum().clamp(min=1.0)
+    return total
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, config: FitConfig, done: float) -> None:
+    """Linear warm-up, then a half cosine down to 1 %."""
+    warm = config.warmup
+    factor = done / warm if done < warm else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
+    for group, base in zip(optimizer.param_groups, (config.lr_backbone, config.lr_head), strict=True):
+        group["lr"] = base * max(factor, 0.01)
+
+
+@torch.no_grad()
+def _average(averaged: Student, student: Student, decay: float) -> None:
+    for kept, current in zip(averaged.parameters(), student.parameters(), strict=True):
+        kept.lerp_(current, 1.0 - decay)
+
+
+def _as_input(front: Tensor) -> Tensor:
+    return _channels_last(front.float())
+
+
+def _channels_last(front: Tensor) -> Tensor:
+    batch, time = front.shape[:2]
+    flat = front.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return flat.reshape(batch, time, *flat.shape[1:])
+
+
+def _save(path: Path | None, epoch: int, student: Student, averaged: Student, optimizer: torch.optim.Optimizer) -> None:
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    state = {"student": student.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({"epoch": epoch, **state}, partial)
+    partial.replace(path)
+
+
+def _restore(path: Path | None, student: Student, averaged: Student, optimizer: torch.optim.Optimizer) -> int:
+    if path is None or not path.is_file():
+        return 0
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    student.load_state_dict(stored["student"])
+    averaged.load_state_dict(stored["averaged"])
+    optimizer.load_state_dict(stored["optimizer"])
+    return int(stored["epoch"])
+
+
+@torch.inference_mode()
+def clip_logits(student: Student, features: FeatureSet) -> tuple[Tensor, ...]:
+    """Action logits `[T, C]` of every clip as the live path sees it, from zero state."""
+    student.eval()
+    return tuple(student.back(_as_input(front[None]))[0].action[0].clone() for front in features.plain)
+
+
+__all__ = ["FitConfig", "clip_logits", "fit", "hard_targets", "set_standardiser", "soft_cross_entropy"]

@@ -1,0 +1,1 @@
+"""Networks, in torch: backbone, student, teachers."""

@@ -1,0 +1,237 @@
+"""The streaming student: sees each frame once and keeps a small state per camera.
+
+Time enters in three places, all causal: an eighth of the channels of five blocks comes from the previous frame (online
+temporal shift: Lin, Gan, Han, "TSM", ICCV 2019), the head sees how pooled features and a low-resolution map changed
+since the previous frame, and a GRU remembers. `step` and `clip` are the same arithmetic: running `step` over T frames
+gives what `clip` gives for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from streamkd.bundle import StudentSpec, TensorSpec
+from streamkd.models.backbone import Backbone, block_specs
+
+BACKBONE = "efficientnet-lite0"
+CUT = 5  # blocks before it are never trained and know no time, so that their output can be cached
+SHIFTED = (6, 9, 10, 12, 13)
+SHIFT_SHARE = 8
+EMBED_BLOCK = 10  # its output, 112 channels at stride 16, feeds the embedding
+EMBED_CHANNELS = 24
+POOLED = 1280
+HIDDEN = 128
+STANDARD_LIMIT = 4.0  # standardised features are clipped here: the first frame has no previous one
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class StudentOutput:
+    """What the student says; `N` is `B` for a step and `B, T` for a clip.
+
+    Attributes:
+        action: `[*N, C]` logits.
+        forecast: `[*N, K, C]` logits of what will be said at each horizon.
+        embedding: `[*N, D, h, w]`.
+    """
+
+    action: Tensor
+    forecast: Tensor
+    embedding: Tensor
+
+
+def state_specs(input_size: int) -> tuple[TensorSpec, ...]:
+    """The state of one camera: shifted channels, the previous features, the memory; 35 KiB at 160 pixels."""
+    specs = block_specs(BACKBONE)
+    strides = [2]
+    for spec in specs:
+        strides.append(strides[-1] * spec.stride)
+    shifts = [
+        TensorSpec(
+            name=f"shift{index}",
+            shape=(specs[index].c_in // SHIFT_SHARE, input_size // strides[index], input_size // strides[index]),
+        )
+        for index in SHIFTED
+    ]
+    side = input_size // strides[EMBED_BLOCK + 1]
+    return (
+        *shifts,
+        TensorSpec(name="embed", shape=(EMBED_CHANNELS, side, side)),
+        TensorSpec(name="pooled", shape=(POOLED,)),
+        TensorSpec(name="memory", shape=(HIDDEN,)),
+    )
+
+
+def student_spec(
+    version: str,
+    classes: tuple[str, ...],
+    *,
+    input_size: int = 160,
+    rate_hz: float = 5.0,
+    background: str = "normal",
+    horizons_s: tuple[float, ...] = (1.0, 2.0),
+) -> StudentSpec:
+    """The spec of a new, uncalibrated student."""
+    state = state_specs(input_size)
+    embed = next(tensor.shape for tensor in state if tensor.name == "embed")
+    return StudentSpec(
+        version=version,
+        backbone=BACKBONE,
+        input_size=input_size,
+        rate_hz=rate_hz,
+        classes=classes,
+        background=background,
+        forecast_horizons_s=horizons_s,
+        embedding_shape=(embed[0], embed[1], embed[2]),
+        receptive_field_frames=0,
+        warmup_frames=min(4, max(1, int(rate_hz))),
+        gap_policy="reset",
+        state=state,
+    )
+
+
+class Standardise(nn.Module):
+    """`(x - mean) / deviation`, clipped; the statistics are set once from training features and then frozen."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N, F]` to `[N, F]`."""
+        return ((x - self.mean) / self.deviation).clamp(-STANDARD_LIMIT, STANDARD_LIMIT)
+
+
+class Memory(nn.Module):
+    """A GRU cell (Cho et al., 2014) of plain matrix products, which every export understands."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.inputs = nn.Linear(size, 3 * size)
+        self.recurrent = nn.Linear(size, 3 * size)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        """`x [B, H]`, `memory [B, H]` to the next memory `[B, H]`."""
+        update_x, reset_x, new_x = self.inputs(x).chunk(3, dim=-1)
+        update_h, reset_h, new_h = self.recurrent(memory).chunk(3, dim=-1)
+        update = torch.sigmoid(update_x + update_h)
+        new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
+        return update * memory + (1.0 - update) * new
+
+
+class Student(nn.Module):
+    """The network behind a `StudentSpec`."""
+
+    def __init__(self, spec: StudentSpec, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.spec = spec
+        n_classes, horizons = len(spec.classes), len(spec.forecast_horizons_s)
+        self.backbone = Backbone(spec.backbone)
+        self.embed = nn.Conv2d(block_specs(spec.backbone)[EMBED_BLOCK].c_out, EMBED_CHANNELS, 1)
+        features = 2 * POOLED + 2 * EMBED_CHANNELS
+        self.standardise = Standardise(features)
+        self.dropout = nn.Dropout(dropout)
+        self.reduce = nn.Linear(features, HIDDEN)
+        self.memory = Memory(HIDDEN)
+        self.action = nn.Linear(2 * HIDDEN, n_classes)
+        self.forecast = nn.Linear(2 * HIDDEN, horizons * n_classes)
+
+    def init_state(self, batch: int) -> State:
+        """Zero state for `batch` cameras."""
+        reference = self.action.weight
+        return {
+            tensor.name: torch.zeros(batch, *tensor.shape, dtype=torch.float32, device=reference.device)
+            for tensor in self.spec.state
+        }
+
+    def front(self, frames: Tensor) -> Tensor:
+        """The part without time: `[N, 3, S, S]` RGB 0..255 to `[N, 40, S/8, S/8]`."""
+        return self.backbone.front(frames, CUT)
+
+    def step(self, frame: Tensor, state: State) -> tuple[StudentOutput, State]:
+        """One frame of `B` cameras: `[B, 3, S, S]` RGB 0..255; the output's `N` is `B`."""
+        output, state = self.back(self.front(frame)[:, None], state)
+        return StudentOutput(output.action[:, 0], output.forecast[:, 0], output.embedding[:, 0]), state
+
+    def clip(self, frames: Tensor, state: State | None = None) -> tuple[StudentOutput, State]:
+        """`[B, T, 3, S, S]` RGB 0..255 at once; the output's `N` is `B, T`."""
+        batch, time = frames.shape[:2]
+        front = self.front(frames.flatten(0, 1))
+        return self.back(front.reshape(batch, time, *front.shape[1:]), state)
+
+    def features(self, front: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """The head's raw input `[B, T, F]`, the embedding `[B, T, D, h, w]` and the state so far.
+
+        Args:
+            front: `[B, T, 40, S/8, S/8]`, what `front` gave.
+            state: State before the first of the T frames.
+        """
+        time = front.shape[1]
+        following: State = {}
+        x = front.flatten(0, 1)
+        embedding = x
+        for index in range(CUT, len(self.backbone.blocks)):
+            branch = None
+            if index in SHIFTED:
+                name = f"shift{index}"
+                branch, following[name] = _shift(x, state[name], time)
+            x = self.backbone.blocks[index](x, branch)
+            if index == EMBED_BLOCK:
+                embedding = self.embed(x).unflatten(0, (-1, time))
+        pooled = self.backbone.head(x).float().mean(dim=(2, 3)).unflatten(0, (-1, time))
+        embedding = embedding.float()
+        change, following["embed"] = _change(embedding, state["embed"])
+        pooled_change, following["pooled"] = _change(pooled, state["pooled"])
+        raw = torch.cat([pooled, pooled_change, change.mean(dim=(3, 4)), change.amax(dim=(3, 4))], dim=-1)
+        return raw, embedding, following
+
+    def back(self, front: Tensor, state: State | None = None) -> tuple[StudentOutput, State]:
+        """Everything after the cut, over T frames: `front [B, T, 40, S/8, S/8]`."""
+        if state is None:
+            state = self.init_state(front.shape[0])
+        raw, embedding, following = self.features(front, state)
+        reduced = torch.relu(self.reduce(self.dropout(self.standardise(raw))))
+        memory = state["memory"]
+        memories: list[Tensor] = []
+        for index in range(front.shape[1]):
+            memory = self.memory(reduced[:, index], memory).float()
+            memories.append(memory)
+        following["memory"] = memory
+        seen = torch.cat([reduced, torch.stack(memories, dim=1)], dim=-1)
+        horizons = self.forecast(seen).reshape(
+            *seen.shape[:2], len(self.spec.forecast_horizons_s), len(self.spec.classes)
+        )
+        return StudentOutput(self.action(seen), horizons, embedding), following
+
+    def trainable(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Parameters after the cut: those with ImageNet weights, and the new ones."""
+        old = [*self.backbone.blocks[CUT:].parameters(), *self.backbone.head.parameters()]
+        known = {id(parameter) for parameter in self.backbone.parameters()}
+        return old, [parameter for parameter in self.parameters() if id(parameter) not in known]
+
+
+def _shift(x: Tensor, previous: Tensor, time: int) -> tuple[Tensor, Tensor]:
+    """Replace the first channels of `x [B*T, C, h, w]` by those of the frame before; returns the last ones too."""
+    channels = previous.shape[1]
+    if time == 1:
+        return torch.cat([previous.to(x.dtype), x[:, channels:]], dim=1), x[:, :channels].float()
+    now = x[:, :channels].reshape(-1, time, *previous.shape[1:])
+    before = torch.cat([previous[:, None].to(x.dtype), now[:, :-1]], dim=1)
+    return torch.cat([before.flatten(0, 1), x[:, channels:]], dim=1), now[:, -1].float()
+
+
+def _change(now: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+    """`|x_t - x_(t-1)|` over `[B, T, ...]`, and the last `x`."""
+    before = torch.cat([previous[:, None], now[:, :-1]], dim=1)
+    return (now - before).abs(), now[:, -1]
+
+
+__all__ = ["BACKBONE", "CUT", "Standardise", "State", "Student", "StudentOutput", "state_specs", "student_spec"]
