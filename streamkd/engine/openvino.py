@@ -1,0 +1,164 @@
+"""The student on OpenVINO: the CPU engine of the live path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino.preprocess import PrePostProcessor
+
+from streamkd.bundle import Bundle
+from streamkd.engine.base import State, StepOutput, softmax
+from streamkd.errors import BundleError
+from streamkd.types import FloatArray, UInt8Array
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # a batch is padded to the next of these, so that all shapes are known and warm
+_OUTPUTS = ("action", "forecast", "embedding")
+
+
+class OpenVinoEngine:
+    """Runs a bundle's int8 network; see `streamkd.engine.base.InferenceEngine`.
+
+    One inference request per batch size keeps that size's buffers; frames and states are written straight into them.
+
+    Args:
+        bundle: A checked bundle.
+        threads: Inference threads.
+
+    Raises:
+        BundleError: OpenVINO can't read the network, or its inputs and outputs do not fit the spec.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        self.spec = bundle.spec
+        self._names = tuple(tensor.name for tensor in self.spec.state)
+        core = ov.Core()
+        try:
+            model = core.read_model(str(bundle.ir_path))
+            _check_interface(model, bundle)
+            compiled = core.compile_model(_with_uint8_frames(model), "CPU", _settings(threads))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise BundleError(
+                f"OpenVINO can't load the network of model bundle {bundle.path}: {reason}.",
+                hint="Retrain the bundle with this version of streamkd.",
+            ) from error
+        self._slots = {size: _Slot(compiled, bundle, size) for size in BATCH_SIZES}
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self.spec.version
+
+    def init_state(self) -> dict[str, FloatArray]:
+        """Zero state of one camera, without a batch axis."""
+        return {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in self.spec.state}
+
+    def warm(self) -> None:
+        """Run every batch size once."""
+        for slot in self._slots.values():
+            slot.request.infer()
+
+    def step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
+        """Advance `B` cameras by one frame, in pieces of at most `BATCH_SIZES[-1]`."""
+        if len(rgb) != len(states) or not states:
+            raise ValueError(f"{len(rgb)} frames do not go with {len(states)} states")
+        largest = BATCH_SIZES[-1]
+        outputs: list[StepOutput] = []
+        following: list[dict[str, FloatArray]] = []
+        for start in range(0, len(states), largest):
+            output, after = self._step(rgb[start : start + largest], states[start : start + largest])
+            outputs.append(output)
+            following.extend(after)
+        if len(outputs) == 1:
+            return outputs[0], following
+        return StepOutput(*(np.concatenate([getattr(o, name) for o in outputs]) for name in _OUTPUTS)), following
+
+    def _step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
+        batch = len(states)
+        slot = self._slots[next(size for size in BATCH_SIZES if size >= batch)]
+        slot.frame[:batch] = rgb
+        for name in self._names:
+            buffer = slot.state[name]
+            for row, state in enumerate(states):
+                buffer[row] = state[name]
+        slot.request.infer()
+        # Padding rows hold what an earlier batch left there: finite, and never read.
+        temperature = np.float32(self.spec.temperature)
+        output = StepOutput(
+            action=softmax(slot.output("action")[:batch] / temperature),
+            forecast=softmax(slot.output("forecast")[:batch] / temperature),
+            embedding=slot.output("embedding")[:batch].copy(),
+        )
+        after = {name: slot.output(f"next_{name}") for name in self._names}
+        # A copy per camera: a view would keep the whole batch alive, and the request writes into it next time.
+        return output, [{name: after[name][row].copy() for name in self._names} for row in range(batch)]
+
+
+class _Slot:
+    """One batch size: its inference request and the memory that its inputs are read from."""
+
+    def __init__(self, compiled: Any, bundle: Bundle, size: int) -> None:
+        spec = bundle.spec
+        self.request = compiled.create_infer_request()
+        self.frame = np.zeros((size, spec.input_size, spec.input_size, 3), np.uint8)
+        self.state = {tensor.name: np.zeros((size, *tensor.shape), np.float32) for tensor in spec.state}
+        for name, buffer in (("frame", self.frame), *self.state.items()):
+            self.request.set_tensor(name, ov.Tensor(buffer, shared_memory=True))
+
+    def output(self, name: str) -> FloatArray:
+        """`[size, …]`, valid until the next inference."""
+        array: FloatArray = self.request.get_tensor(name).data
+        return array
+
+
+def _settings(threads: int) -> dict[str, Any]:
+    return {
+        # Left alone, OpenVINO computes in bf16 on CPUs that have it, and results then depend on the machine.
+        "INFERENCE_PRECISION_HINT": "f32",
+        # Scaling activations by a batch's own range would make a camera's answer depend on its batch mates.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(threads),
+        # Several workers on one machine would all be pinned to its first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _with_uint8_frames(model: Any) -> Any:
+    """Let the compiled network take `[B, S, S, 3]` uint8; conversion and layout become part of its first layer."""
+    steps = PrePostProcessor(model)
+    frame = steps.input("frame")
+    frame.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    frame.model().set_layout(ov.Layout("NCHW"))
+    frame.preprocess().convert_element_type(ov.Type.f32)
+    return steps.build()
+
+
+def _check_interface(model: Any, bundle: Bundle) -> None:
+    spec = bundle.spec
+    size, classes, horizons = spec.input_size, len(spec.classes), len(spec.forecast_horizons_s)
+    states = {tensor.name: tensor.shape for tensor in spec.state}
+    wanted_in = {"frame": (3, size, size), **states}
+    wanted_out = {
+        "action": (classes,),
+        "forecast": (horizons, classes),
+        "embedding": spec.embedding_shape,
+        **{f"next_{name}": shape for name, shape in states.items()},
+    }
+    for what, ports, wanted in (("input", model.inputs, wanted_in), ("output", model.outputs, wanted_out)):
+        found = {port.get_any_name(): port.get_partial_shape() for port in ports}
+        for name, shape in wanted.items():
+            if name not in found:
+                raise BundleError(f"The network of model bundle {bundle.path} lacks the {what} {name!r}.")
+            if not found[name].compatible(ov.PartialShape([-1, *shape])):
+                raise BundleError(
+                    f"The network of model bundle {bundle.path} has {what} {name!r} of shape {found[name]}, "
+                    f"its spec says {[-1, *shape]}."
+                )
+
+
+__all__ = ["BATCH_SIZES", "OpenVinoEngine"]
