@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from streamkd.distill.features import FeatureSet
 
-WINDOW_FRAMES = 12  # of one clip, at most
+WINDOW_FRAMES = 10  # of one clip, at most
 SETTLE_FRAMES = 2  # after a cut nobody can tell yet: no loss
 
 

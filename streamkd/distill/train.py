@@ -40,11 +40,6 @@ class FitConfig:
     clip_norm: float = 2.0
 
 
-def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """`-sum_c target_c log softmax(logits)_c` per row: `[M, C]`, `[M, C]` to `[M]`."""
-    return -(targets * torch.log_softmax(logits, dim=-1)).sum(dim=-1)
-
-
 def hard_targets(labels: tuple[int, ...], n_classes: int, *, smoothing: float = 0.1) -> Tensor:
     """One-hot rows `[N, C]`, softened (label smoothing: Szegedy et al., 2016)."""
     one_hot = torch.eye(n_classes)[list(labels)]
@@ -212,4 +207,4 @@ def clip_logits(student: Student, features: FeatureSet) -> tuple[Tensor, ...]:
     return tuple(student.back(_as_input(front[None]))[0].action[0].clone() for front in features.plain)
 
 
-__all__ = ["FitConfig", "clip_logits", "fit", "hard_targets", "set_standardiser", "soft_cross_entropy"]
+__all__ = ["FitConfig", "clip_logits", "fit", "hard_targets", "set_standardiser"]

@@ -1,0 +1,97 @@
+"""What teachers said about clips, as a file between the steps of a refresh. No torch: the gate reads it as well."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamkd.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+LABELS_NAME = "labels.json"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLabels:
+    """One teacher member's answers.
+
+    Attributes:
+        name: Of the member.
+        group: "train" makes training labels; "judge" never does, it only compares students.
+        probs: Per clip the probability of each class.
+    """
+
+    name: str
+    group: str
+    probs: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipLabels:
+    """The answers of all members of a teacher to N clips.
+
+    Attributes:
+        teacher: Name of the teacher bundle.
+        classes: What the probabilities are of.
+        clips: File names, in the order of the probabilities.
+        sha256: Of the clips' bytes; all zeros for a clip that could not be decoded (its probabilities are uniform).
+        members: Their answers.
+    """
+
+    teacher: str
+    classes: tuple[str, ...]
+    clips: tuple[str, ...]
+    sha256: tuple[str, ...]
+    members: tuple[MemberLabels, ...]
+
+    def probs(self, group: str) -> NDArray[np.float64]:
+        """Mean probabilities `[N, C]` over the members of a group.
+
+        Raises:
+            InputError: No member belongs to this group.
+        """
+        chosen = [np.asarray(member.probs, dtype=np.float64) for member in self.members if member.group == group]
+        if not chosen:
+            raise InputError(f"The labels of teacher {self.teacher} have no member in group {group!r}.")
+        return np.asarray(np.mean(chosen, axis=0).reshape(len(self.clips), len(self.classes)))
+
+
+def write_labels(folder: Path, labels: ClipLabels) -> None:
+    """Write `labels.json` into a folder, complete or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{LABELS_NAME}.partial"
+    partial.write_text(json.dumps(asdict(labels), indent=1), encoding="utf-8")
+    partial.replace(folder / LABELS_NAME)
+
+
+def read_labels(folder: Path) -> ClipLabels:
+    """Read what `write_labels` wrote.
+
+    Raises:
+        InputError: The file is missing or malformed.
+    """
+    path = folder / LABELS_NAME
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return ClipLabels(
+            teacher=raw["teacher"],
+            classes=tuple(raw["classes"]),
+            clips=tuple(raw["clips"]),
+            sha256=tuple(raw["sha256"]),
+            members=tuple(
+                MemberLabels(one["name"], one["group"], tuple(tuple(row) for row in one["probs"]))
+                for one in raw["members"]
+            ),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"Teacher labels {path} can't be read: {error}.", hint="Run the teach step again.") from error
+
+
+__all__ = ["LABELS_NAME", "ClipLabels", "MemberLabels", "read_labels", "write_labels"]
