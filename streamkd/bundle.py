@@ -26,7 +26,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,6 +34,7 @@ from streamkd.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "MANIFEST.sha256"
@@ -136,11 +136,11 @@ def write_manifest(folder: Path, names: Iterable[str] = REQUIRED_FILES) -> None:
     (folder / MANIFEST_NAME).write_text("".join(lines), encoding="utf-8")
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check every file against its manifest.
+def check_manifest(folder: Path, names: Iterable[str]) -> None:
+    """Check that a folder holds the named files, each as its `MANIFEST.sha256` says.
 
     Raises:
-        BundleError: The folder is no bundle, a file is missing or damaged, or its schema version is another one.
+        BundleError: A file is missing, not listed, or damaged.
     """
     if not (folder / MANIFEST_NAME).is_file():
         raise BundleError(
@@ -150,7 +150,7 @@ def read_bundle(folder: Path) -> Bundle:
     for line in (folder / MANIFEST_NAME).read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
         listed[name] = digest
-    for name in REQUIRED_FILES:
+    for name in names:
         if name not in listed or not (folder / name).is_file():
             raise BundleError(f"Model bundle {folder} lacks {name}.", hint="Copy the whole folder again.")
         if file_sha256(folder / name) != listed[name]:
@@ -158,6 +158,15 @@ def read_bundle(folder: Path) -> Bundle:
                 f"Model bundle {folder} is damaged: {name} does not match its checksum in {MANIFEST_NAME}.",
                 hint="Copy the bundle again, or roll back to the version before.",
             )
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check every file against its manifest.
+
+    Raises:
+        BundleError: The folder is no bundle, a file is missing or damaged, or its schema version is another one.
+    """
+    check_manifest(folder, REQUIRED_FILES)
     raw = _read_json(folder / "spec.json")
     found = raw.get("schema_version")
     if found != SCHEMA_VERSION:
@@ -193,6 +202,7 @@ __all__ = [
     "Lineage",
     "StudentSpec",
     "TensorSpec",
+    "check_manifest",
     "file_sha256",
     "read_bundle",
     "write_manifest",

@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812 (the name the field uses)
 from streamkd.errors import DependencyError
 
 _BN_EPS = 1e-3  # of the TensorFlow originals
-_HEAD_CHANNELS = 1280
+HEAD_CHANNELS = 1280
 # TensorFlow's Lite models take (x - 127) / 128.
 _PIXEL_MEAN, _PIXEL_SCALE = 127.0, 128.0
 _STEM_CHANNELS = 32
@@ -121,7 +121,7 @@ class Backbone(nn.Module):
         specs = block_specs(name)
         self.stem = SameConv(3, _STEM_CHANNELS, 3, stride=2)
         self.blocks = nn.ModuleList(Block(spec) for spec in specs)
-        self.head = SameConv(specs[-1].c_out, _HEAD_CHANNELS, 1)
+        self.head = SameConv(specs[-1].c_out, HEAD_CHANNELS, 1)
 
     def front(self, frames: Tensor, cut: int) -> Tensor:
         """`[N, 3, S, S]` RGB 0..255 through the stem and the first `cut` blocks; no block here looks at time."""
@@ -179,4 +179,4 @@ def _fold(target: SameConv, raw: dict[str, Tensor], conv: str, norm: str) -> Non
         target.conv.bias.copy_(bias)
 
 
-__all__ = ["Backbone", "Block", "BlockSpec", "SameConv", "block_specs", "pretrained_backbone"]
+__all__ = ["HEAD_CHANNELS", "Backbone", "Block", "BlockSpec", "SameConv", "block_specs", "pretrained_backbone"]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from streamkd.models.backbone import Backbone, block_specs
+from streamkd.models.backbone import HEAD_CHANNELS, Backbone, block_specs
 
 if TYPE_CHECKING:
     from streamkd.types import UInt8Array
 
+FEATURE_PARTS = ("mean", "deviation", "change", "taps")
 _EPS = 1e-3  # before the logarithm, of the order of the quietest clip's change
 
 
@@ -53,6 +54,18 @@ def clip_features(backbone: Backbone, frames: UInt8Array) -> Tensor:
     return torch.cat([pooled.mean(dim=0), deviation, _change(head).mean(dim=0), *changes]).clone()
 
 
+def feature_slices(name: str, parts: tuple[str, ...]) -> tuple[slice, ...]:
+    """Where the named parts lie in what `clip_features` gives for a backbone."""
+    ends = {"mean": (0, 1), "deviation": (1, 2), "change": (2, 3)}
+    taps = sum(2 * block_specs(name)[index].c_out for index in tap_blocks(name))
+    return tuple(
+        slice(3 * HEAD_CHANNELS, 3 * HEAD_CHANNELS + taps)
+        if part == "taps"
+        else slice(ends[part][0] * HEAD_CHANNELS, ends[part][1] * HEAD_CHANNELS)
+        for part in parts
+    )
+
+
 def _change(x: Tensor) -> Tensor:
     """`[T, C, h, w]` to `[max(1, T-1), C]`: mean absolute difference to the frame before."""
     if len(x) == 1:
@@ -60,4 +73,4 @@ def _change(x: Tensor) -> Tensor:
     return (x[1:] - x[:-1]).abs().mean(dim=(2, 3))
 
 
-__all__ = ["clip_features", "tap_blocks"]
+__all__ = ["FEATURE_PARTS", "clip_features", "feature_slices", "tap_blocks"]
