@@ -1,0 +1,46 @@
+"""The first normality model: how much the busiest cell moves, against the camera's own history."""
+
+from __future__ import annotations
+
+from streamkd.anomaly.base import Normality
+from streamkd.anomaly.motion import MotionScore
+from streamkd.anomaly.threshold import BlockThreshold
+from streamkd.types import UInt8Array
+
+LEAST_MOTION = 2.0  # grey levels; on a still picture, coding noise stays below this and is never unusual
+
+
+class MotionBaseline:
+    """`NormalityModel` of the motion score; see `streamkd.anomaly.motion` and `streamkd.anomaly.threshold`.
+
+    Args:
+        warmup_s: Watched time before it has a score.
+        false_alarms_per_day: Aim of its threshold.
+    """
+
+    def __init__(self, warmup_s: float, false_alarms_per_day: float) -> None:
+        self._motion = MotionScore()
+        self._threshold = BlockThreshold(warmup_s, false_alarms_per_day)
+
+    def update(self, grey: UInt8Array, pts_s: float, *, frozen: bool) -> Normality:
+        """Judge a frame, then learn from it unless `frozen`."""
+        raw = self._motion.add(grey)
+        limit = self._threshold.value
+        if frozen:
+            self._threshold.forget_recent()
+        else:
+            self._threshold.learn(raw, pts_s)
+        return Normality(raw, None if limit is None else relative_score(raw, limit))
+
+    def begin_segment(self) -> None:
+        """Forget the previous frame, keep the history."""
+        self._motion.clear()
+        self._threshold.break_off()
+
+
+def relative_score(raw: float, limit: float) -> float:
+    """`raw / (raw + limit)`: 0 for no motion, 0.5 at the threshold, towards 1 beyond; its odds are `raw / limit`."""
+    return raw / (raw + max(limit, LEAST_MOTION))
+
+
+__all__ = ["LEAST_MOTION", "MotionBaseline", "relative_score"]

@@ -1,0 +1,167 @@
+"""Every camera's state under every version that watches it: batching, and the live swap of the model.
+
+During a swap a camera has two tracks: the version that answers, and the next one, which sees the same frames until it
+is warm. State belongs to a camera and a version and is never converted from one to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamkd.bundle import StudentSpec
+from streamkd.engine.base import InferenceEngine
+from streamkd.errors import ConflictError
+from streamkd.types import FloatArray, Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the answering version says about one frame.
+
+    Attributes:
+        spec: Of the version that answers.
+        action: `[C]` probabilities.
+        forecast: `[K, C]` probabilities.
+        embedding: `[D, h, w]`.
+        warming: The version has not yet seen enough of this segment for its answer to count.
+    """
+
+    spec: StudentSpec
+    action: FloatArray
+    forecast: FloatArray
+    embedding: FloatArray
+    warming: bool
+
+
+@dataclass(slots=True)
+class _Track:
+    """One camera under one version."""
+
+    engine: InferenceEngine
+    state: dict[str, FloatArray]
+    seen: int = 0  # frames of this segment
+
+    @property
+    def is_warm(self) -> bool:
+        return self.seen >= self.engine.spec.warmup_frames
+
+
+@dataclass(slots=True)
+class _Camera:
+    answering: _Track | None = None
+    following: _Track | None = None  # watches the same frames until it is warm
+
+
+@dataclass(slots=True)
+class _Batch:
+    engine: InferenceEngine
+    rows: list[int] = field(default_factory=list)
+    tracks: list[_Track] = field(default_factory=list)
+
+
+class Students:
+    """Steps all cameras through their versions; used by one thread.
+
+    Args:
+        engine: The version that answers until `swap`; warm.
+    """
+
+    def __init__(self, engine: InferenceEngine) -> None:
+        self._target = engine
+        self._cameras: dict[str, _Camera] = {}
+
+    @property
+    def target(self) -> InferenceEngine:
+        """The version that all cameras have or are getting."""
+        return self._target
+
+    @property
+    def swap_pending(self) -> bool:
+        """Whether a camera is still answered by another version than the target."""
+        return any(self.version_of(camera_id) != self._target.version for camera_id in self._cameras)
+
+    def version_of(self, camera_id: str) -> str:
+        """The version that answers for a camera, or will for its next frame."""
+        track = self._cameras[camera_id].answering if camera_id in self._cameras else None
+        return self._target.version if track is None else track.engine.version
+
+    def swap(self, engine: InferenceEngine) -> None:
+        """Let every camera move to another version as soon as that has warmed up on the camera's own frames.
+
+        Args:
+            engine: Loaded and warm; one version beside the present one in memory, at most, if no swap is pending.
+
+        Raises:
+            ConflictError: It wants other frames than the cameras' readers make.
+        """
+        old, new = self._target.spec, engine.spec
+        if (old.input_size, old.rate_hz) != (new.input_size, new.rate_hz):
+            raise ConflictError(
+                f"Model {new.version} takes {new.input_size} px at {new.rate_hz:g} Hz, the running model {old.version} "
+                f"{old.input_size} px at {old.rate_hz:g} Hz; they can't be swapped while running.",
+                hint="Restart the service with this model.",
+            )
+        if engine.version == self._target.version:
+            return
+        self._target = engine
+        for camera in self._cameras.values():
+            camera.following = None  # of a swap that this one overtakes
+            if camera.answering is not None and camera.answering.engine.version == engine.version:
+                self._target = camera.answering.engine  # back to a version that is still here
+
+    def discard(self, camera_id: str) -> None:
+        """Throw a camera's state away; its next frame starts anew, on the target version."""
+        self._cameras.pop(camera_id, None)
+
+    def step(self, frames: Sequence[Frame]) -> list[Answer]:
+        """Advance the cameras of `frames`, one frame each, in one batch per version; answers in the same order."""
+        batches: dict[str, _Batch] = {}
+        for row, frame in enumerate(frames):
+            camera = self._ready(frame.camera_id)
+            for track in (camera.answering, camera.following):
+                if track is not None:
+                    batch = batches.setdefault(track.engine.version, _Batch(track.engine))
+                    batch.rows.append(row)
+                    batch.tracks.append(track)
+        answers: dict[int, Answer] = {}
+        for batch in batches.values():
+            self._run(batch, frames, answers)
+        return [answers[row] for row in range(len(frames))]
+
+    def _ready(self, camera_id: str) -> _Camera:
+        """The camera with the tracks that shall see its next frame."""
+        camera = self._cameras.setdefault(camera_id, _Camera())
+        if camera.answering is None:
+            camera.answering = _new_track(self._target)
+        elif camera.answering.engine.version != self._target.version:
+            if camera.following is None:
+                camera.following = _new_track(self._target)
+            elif camera.following.is_warm:
+                camera.answering, camera.following = camera.following, None
+        return camera
+
+    def _run(self, batch: _Batch, frames: Sequence[Frame], answers: dict[int, Answer]) -> None:
+        rgb = np.stack([frames[row].rgb for row in batch.rows])
+        output, states = batch.engine.step(rgb, [track.state for track in batch.tracks])
+        for index, (row, track) in enumerate(zip(batch.rows, batch.tracks, strict=True)):
+            warming = not track.is_warm
+            track.state = states[index]
+            track.seen += 1
+            if track is self._cameras[frames[row].camera_id].answering:
+                answers[row] = Answer(
+                    spec=batch.engine.spec,
+                    action=output.action[index],
+                    forecast=output.forecast[index],
+                    embedding=output.embedding[index],
+                    warming=warming,
+                )
+
+
+def _new_track(engine: InferenceEngine) -> _Track:
+    return _Track(engine, engine.init_state())
+
+
+__all__ = ["Answer", "Students"]
