@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -79,7 +81,8 @@ def quantise(model: Any, spec: StudentSpec, clips: Sequence[UInt8Array], *, samp
         raise DependencyError("Quantisation needs nncf.", hint="Run: pip install 'streamkd[train]'") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
     feeds = _calibration(model, spec, clips, samples, np.random.default_rng(seed))
-    with warnings.catch_warnings():
+    # NNCF draws progress bars of its own on the standard output, where they would end up between ours or in JSON.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         return nncf.quantize(
             model,

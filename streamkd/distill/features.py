@@ -68,19 +68,22 @@ def draw_variant(rng: np.random.Generator) -> Variant:
     )
 
 
-def augment(frames: np.ndarray, variant: Variant, size: int, rng: np.random.Generator) -> Tensor:
+def augment(
+    frames: np.ndarray, variant: Variant, size: int, rng: np.random.Generator, *, oversample: int = OVERSAMPLE
+) -> Tensor:
     """Apply a variant to all frames of a clip alike.
 
     Args:
-        frames: `[T', M, M, 3]` uint8 at the oversampled rate and with margin.
+        frames: `[T', M, M, 3]` uint8, at `oversample` times the student's rate.
         variant: What to do.
         size: S.
         rng: For noise and playback speed.
+        oversample: 1 leaves playback speed alone.
 
     Returns:
         `[T, 3, S, S]` float32, 0..255.
     """
-    x = torch.from_numpy(frames[_due(len(frames), variant, rng)]).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(frames[_due(len(frames), variant, rng, oversample)]).permute(0, 3, 1, 2).float()
     side = x.shape[-1]
     height = min(side, round(side * variant.scale / variant.aspect**0.5))
     width = min(side, round(side * variant.scale * variant.aspect**0.5))
@@ -99,8 +102,10 @@ def augment(frames: np.ndarray, variant: Variant, size: int, rng: np.random.Gene
     return x.clamp(0, 255)
 
 
-def _due(available: int, variant: Variant, rng: np.random.Generator) -> np.ndarray:
-    steps = np.full(available, OVERSAMPLE)
+def _due(available: int, variant: Variant, rng: np.random.Generator, oversample: int) -> np.ndarray:
+    if oversample == 1:
+        return np.arange(min(available, MAX_FRAMES))
+    steps = np.full(available, oversample)
     if variant.slow:
         steps += rng.integers(-1, 2) * (rng.random(available) < 0.5)
     picked = np.concatenate([[variant.phase], variant.phase + np.cumsum(steps)])
