@@ -51,7 +51,7 @@ class EventRecord:
     end_utc: datetime | None
     score: float
     model_version: str
-    revision: int
+    revision: int  # rises with every change, a person's verdict included
     verdict: Verdict | None
     note: str
     has_snapshot: bool
@@ -85,6 +85,7 @@ class Change:
     topic: Literal["event", "camera", "model", "refresh"]
     at_utc: datetime
     data: dict[str, Any]  # JSON-ready, the same shape as the API's answer for the object, secrets masked
+    action: Literal["created", "updated", "deleted"] = "updated"  # deleted: data is {"id": …, "deleted": true}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,17 @@ class RefreshRecord:
     steps_s: dict[str, float] = field(default_factory=dict)  # seconds spent in each finished step
 
 
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What one step of retention removed. `more`: call again, there is work left."""
+
+    events: int = 0
+    snapshots: int = 0
+    orphans: int = 0  # files that no event points to: left by a crash between file and commit
+    bytes_freed: int = 0
+    more: bool = False
+
+
 __all__ = [
     "CameraOrigin",
     "CameraRecord",
@@ -121,6 +133,7 @@ __all__ = [
     "EventQuery",
     "EventRecord",
     "ModelRecord",
+    "PruneReport",
     "RefreshRecord",
     "RefreshStatus",
     "RefreshStep",

@@ -1,0 +1,75 @@
+"""Records as JSON: one shape for the API's answers and for the live stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from streamkd.config import CameraConfig
+from streamkd.store.records import CameraOrigin, EventRecord, ModelRecord, RefreshRecord
+from streamkd.types import CameraStatus
+
+
+def event_json(record: EventRecord) -> dict[str, Any]:
+    return _fields(record)
+
+
+def camera_json(
+    config: CameraConfig, origin: CameraOrigin, status: CameraStatus | None = None, worker_id: str | None = None
+) -> dict[str, Any]:
+    """A camera's settings with its address masked, who owns it, and how it is (None: nobody has looked yet)."""
+    settings = config.model_dump(mode="json") | {"url": config.redacted_url}
+    found = {"origin": origin, "worker_id": worker_id, "status": None if status is None else asdict(status)}
+    return {name: json_ready(value) for name, value in (settings | found).items()}
+
+
+def model_json(record: ModelRecord) -> dict[str, Any]:
+    """Without the path: where a bundle lies on this machine is nobody's business outside."""
+    found = _fields(record)
+    del found["path"]
+    return found
+
+
+def refresh_json(record: RefreshRecord) -> dict[str, Any]:
+    return _fields(record)
+
+
+def deleted_json(object_id: str) -> dict[str, Any]:
+    """What the live stream says of an object that is gone."""
+    return {"id": object_id, "deleted": True}
+
+
+def json_ready(value: Any) -> Any:  # noqa: PLR0911 - one type a line
+    """Plain JSON types only: times as ISO 8601 with `Z`, enums as their value, NaN and infinity as null.
+
+    JSON knows no NaN: PostgreSQL refuses it, and so do browsers.
+    """
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Mapping):
+        return {str(json_ready(key)): json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [json_ready(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return json_ready(value.tolist())
+    raise TypeError(f"{type(value).__name__} can't be stored as JSON")
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {field.name: json_ready(getattr(record, field.name)) for field in fields(record)}
+
+
+__all__ = ["camera_json", "deleted_json", "event_json", "json_ready", "model_json", "refresh_json"]
