@@ -136,13 +136,16 @@ class FakeEngine:
     """The tiny student in numpy, without files: an `InferenceEngine` that starts in no time.
 
     Attributes:
+        bias: Added to every foreground logit.
+        decay: Of the leaky integrators; 0 makes a model without memory.
         batches: Size of every batch so far.
         warmed: How often `warm` was called.
     """
 
-    def __init__(self, spec: StudentSpec | None = None, *, bias: float = 0.0) -> None:
+    def __init__(self, spec: StudentSpec | None = None, *, bias: float = 0.0, decay: float = _DECAY) -> None:
         self.spec = spec or tiny_spec()
         self.bias = bias
+        self.decay = decay
         self.batches: list[int] = []
         self.warmed = 0
 
@@ -163,7 +166,7 @@ class FakeEngine:
         pixels = rgb.astype(np.float32) / 255
         side = pixels.shape[1] // _GRID
         excess = np.maximum(pixels.mean((1, 2)) @ (1.5 * np.eye(3) - 0.5), 0)
-        level = (_DECAY * np.stack([s["level"] for s in states]) + (1 - _DECAY) * excess).astype(np.float32)
+        level = (self.decay * np.stack([s["level"] for s in states]) + (1 - self.decay) * excess).astype(np.float32)
         maps = pixels.reshape(len(rgb), _GRID, side, _GRID, side, 3).mean((2, 4)).transpose(0, 3, 1, 2)
         logits = np.zeros((len(rgb), len(self.spec.classes)), np.float32)
         logits[:, 1:] = _GAIN * (level[:, : logits.shape[1] - 1] - 0.5) + self.bias

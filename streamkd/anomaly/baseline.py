@@ -9,6 +9,8 @@ from streamkd.types import UInt8Array
 
 LEAST_MOTION = 2.0  # grey levels; on a still picture, coding noise stays below this and is never unusual
 
+STEEPNESS = 3
+
 
 class MotionBaseline:
     """`NormalityModel` of the motion score; see `streamkd.anomaly.motion` and `streamkd.anomaly.threshold`.
@@ -39,8 +41,13 @@ class MotionBaseline:
 
 
 def relative_score(raw: float, limit: float) -> float:
-    """`raw / (raw + limit)`: 0 for no motion, 0.5 at the threshold, towards 1 beyond; its odds are `raw / limit`."""
-    return raw / (raw + max(limit, LEAST_MOTION))
+    """`raw^3 / (raw^3 + limit^3)`: 0 for no motion, 0.5 at the threshold, 0.89 at twice the threshold.
+
+    The power makes hysteresis fit: what is usual, two thirds of the threshold and less, lies below 0.23, so that an
+    event ends when usual motion is back.
+    """
+    odds: float = (raw / max(limit, LEAST_MOTION)) ** STEEPNESS
+    return odds / (1.0 + odds)
 
 
-__all__ = ["LEAST_MOTION", "MotionBaseline", "relative_score"]
+__all__ = ["LEAST_MOTION", "STEEPNESS", "MotionBaseline", "relative_score"]

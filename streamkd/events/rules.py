@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from streamkd.anomaly.baseline import STEEPNESS
 from streamkd.bundle import StudentSpec
 from streamkd.config import CameraConfig, EventsConfig
 from streamkd.events.machine import Rule
@@ -11,7 +12,7 @@ from streamkd.events.machine import Rule
 UNUSUAL_MOTION = "unusual_motion"
 DEFAULT_THRESHOLD = 0.5
 ACTION_REACH = 2.0  # logits that sensitivity moves an action's threshold up or down, at 0 and at 1
-ANOMALY_REACH = math.log(2.0)  # at 0, twice the motion is needed; at 1, half
+ANOMALY_REACH = STEEPNESS * math.log(1.5)  # at 0, one and a half times the motion is needed; at 1, two thirds
 _EDGE = 1e-3
 
 
