@@ -11,6 +11,7 @@ from av.video.reformatter import VideoReformatter
 
 from streamkd.errors import UnsupportedMediaError
 from streamkd.media.convert import to_student_rgb
+from streamkd.media.sampler import DUE_SLACK_S, DueGrid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamkd.types import UInt8Array
-
-DUE_SLACK_S = 1e-6  # PTS are rationals rounded to doubles
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +39,6 @@ class DecodedClip:
     width: int
     height: int
     fps: float
-
-
-class DueGrid:
-    """Which frames are due: a grid of `1 / rate_hz` anchored at the first frame, missed slots are skipped."""
-
-    def __init__(self, rate_hz: float) -> None:
-        self._period_s = 1.0 / rate_hz
-        self._next_s: float | None = None
-
-    def due(self, pts_s: float) -> bool:
-        """Whether the frame at `pts_s` is to be analysed; if so, the grid moves on."""
-        if self._next_s is None:
-            self._next_s = pts_s + self._period_s
-            return True
-        if pts_s < self._next_s - DUE_SLACK_S:
-            return False
-        missed = int((pts_s + DUE_SLACK_S - self._next_s) // self._period_s)
-        self._next_s += (missed + 1) * self._period_s
-        return True
 
 
 def decode_clip(
