@@ -64,6 +64,7 @@ class WorkerReport:
     updates: tuple[EventUpdate, ...]
     statuses: tuple[CameraStatus, ...]
     totals: WorkerTotals
+    node: str = ""  # name of its machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,101 @@
+"""Commands that ask a running service over its API: refresh and models."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from streamkd_service.cli.live import TokenOption, UrlOption
+
+if TYPE_CHECKING:
+    from streamkd_service.client import ApiClient
+
+_POLL_S = 0.5
+_STEPS = ("harvest", "teach", "distil", "gate", "swap")
+
+
+def refresh(
+    url: UrlOption = None,
+    token: TokenOption = None,
+    self_test: Annotated[
+        str | None, typer.Option(help="shuffled_labels: a fire drill that the gate has to refuse.")
+    ] = None,
+    harvest_s: Annotated[float | None, typer.Option(min=1, help="Collect footage for so long.")] = None,
+    clips_per_camera: Annotated[int | None, typer.Option(min=2, help="Clips kept of each camera.")] = None,
+) -> int:
+    """Distil a better student from the running cameras; it serves only if the gate agrees."""
+    wanted = {"self_test": self_test, "harvest_s": harvest_s, "clips_per_camera": clips_per_camera}
+    console = Console()
+    with _client(url, token) as client:
+        started = client.post("/v1/refreshes", {key: value for key, value in wanted.items() if value is not None})
+        ended = _follow(client, started, console)
+    console.print(f"{ended['status']}: {ended['detail']}", highlight=False)
+    as_wished = "refused" if self_test else "promoted"
+    return 0 if ended["status"] == as_wished else 1
+
+
+def _follow(client: ApiClient, record: dict[str, Any], console: Console) -> dict[str, Any]:
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
+        tasks = {step: bars.add_task(step, total=1.0, start=False) for step in _STEPS}
+        while record["status"] == "running":
+            _show(bars, tasks, record)
+            time.sleep(_POLL_S)
+            known = client.get("/v1/refreshes")
+            record = next(item for item in known if item["id"] == record["id"])
+        _show(bars, tasks, record)
+    return record
+
+
+def _show(bars: Progress, tasks: dict[str, Any], record: dict[str, Any]) -> None:
+    for step, task in tasks.items():
+        if step in record["steps_s"]:
+            bars.start_task(task)
+            bars.update(task, completed=1.0)
+            bars.stop_task(task)
+        elif step == record["step"]:
+            bars.start_task(task)
+            bars.update(task, completed=record["progress"])
+
+
+def models_list(url: UrlOption = None, token: TokenOption = None) -> int:
+    """The versions that a running service knows, newest first."""
+    with _client(url, token) as client:
+        known = client.get("/v1/models")
+    table = Table("version", "live", "parent", "created")
+    for model in known:
+        table.add_row(model["version"], "yes" if model["live"] else "", model["parent"] or "", model["created_utc"])
+    Console().print(table)
+    return 0
+
+
+def models_promote(
+    version: Annotated[str, typer.Argument(help="As streamkd models list shows it.")],
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> int:
+    """Let a version serve; the running workers load, warm and swap it in."""
+    with _client(url, token) as client:
+        live = client.post(f"/v1/models/{version}/promote")
+    print(f"{live['version']} serves now.")
+    return 0
+
+
+def models_rollback(url: UrlOption = None, token: TokenOption = None) -> int:
+    """Let the version that served before serve again."""
+    with _client(url, token) as client:
+        live = client.post("/v1/models/rollback")
+    print(f"{live['version']} serves now.")
+    return 0
+
+
+def _client(url: str | None, token: str | None) -> ApiClient:
+    from streamkd_service.client import ApiClient
+    from streamkd_service.settings import client_settings
+
+    return ApiClient(*client_settings(url, token))

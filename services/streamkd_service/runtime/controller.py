@@ -1,0 +1,414 @@
+"""The Controller: desired cameras against actual ones, single writer of the store, source of live updates.
+
+A plain asyncio class without Ray; `actors.py` wraps it. Everything it knows and must not lose is in the store: killed
+at any moment, it begins again from there, and the workers' next reports tell it the rest. The database has one thread
+of its own, so that neither the event loop waits for a disk nor two writes happen at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import structlog
+
+from streamkd.clock import SystemClock
+from streamkd.config import CameraConfig
+from streamkd.errors import ConflictError, InputError, NotFoundError, StreamkdError, UnavailableError
+from streamkd.store import open_repository
+from streamkd.store.records import CameraOrigin
+from streamkd.store.serialize import camera_json
+from streamkd.types import CameraState
+from streamkd_service.runtime.assignment import place
+from streamkd_service.runtime.fleet import Fleet
+from streamkd_service.runtime.housekeeping import Housekeeping
+from streamkd_service.runtime.models import Models
+from streamkd_service.runtime.ports import (
+    Assignment,
+    CameraView,
+    ChangeBatch,
+    ReportReply,
+    SystemView,
+    WorkerView,
+)
+from streamkd_service.runtime.refresh_runner import RefreshRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamkd.clock import Clock
+    from streamkd.config import Config
+    from streamkd.store.records import CameraRecord, EventRecord, ModelRecord, RefreshRecord
+    from streamkd.store.repository import Repository
+    from streamkd.types import CameraStatus, Verdict
+    from streamkd_service.runtime.ports import CameraPatch, ClipAnalysis, RefreshRequest, WorkerReport, WorkerTotals
+
+T = TypeVar("T")
+_WATCH_EVERY_S = 1.0
+_PATCHABLE = ("name", "url", "enabled", "labels", "anomalies", "sensitivity", "cooldown_s", "group")
+_INFER_ENTRY = "streamkd_service.runtime.infer:analyse_clip"
+_log = structlog.get_logger(__name__)
+
+
+class WorkersPort(Protocol):
+    """What the Controller asks of a worker directly; everything else goes by reports and assignments."""
+
+    async def snapshot(self, worker_id: str, camera_id: str) -> bytes: ...
+
+    async def harvest(self, worker_id: str, *arguments: Any) -> list[Any]: ...
+
+
+class JobsPort(Protocol):
+    """Long work in another process; `entry` is "package.module:function"."""
+
+    async def run_job(
+        self,
+        entry: str,
+        kwargs: dict[str, Any],
+        progress: Callable[[float, str], None] | None = None,
+        *,
+        nice: int = 19,
+    ) -> Any: ...
+
+    def progressed(self, job_id: str, fraction: float, detail: str) -> None: ...
+
+
+class Controller:
+    """Implements `ControllerPort`, and `report` for the workers.
+
+    Args:
+        config: The whole configuration.
+        worker_ids: The workers that the service has.
+        workers: How to reach one.
+        jobs: How to run long work elsewhere.
+        clock: Time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        worker_ids: Sequence[str],
+        workers: WorkersPort,
+        jobs: JobsPort,
+        clock: Clock | None = None,
+    ) -> None:
+        self.config = config
+        self._workers = workers
+        self.jobs = jobs
+        self._clock = clock or SystemClock()
+        self._fleet = Fleet(worker_ids)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._news = asyncio.Event()
+        self._cameras: dict[str, CameraRecord] = {}
+        self._placement: dict[str, str] = {}
+        self._published: dict[str, tuple[object, ...]] = {}
+        self._started_s = self._clock.monotonic_s()
+        self._started_utc = self._clock.utc()
+        # Revisions only rise, over restarts of the Controller too.
+        self._revision = int(self._started_utc.timestamp() * 1000)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._repository: Repository
+        self._models: Models
+        self._runner: RefreshRunner
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin from the store.
+
+        Raises:
+            StoreError: It can't be opened.
+            ConfigError: A camera of the YAML was already added through the API.
+            BundleError: The configured student can't be used.
+        """
+        self._repository = await self.db(partial(open_repository, self.config.store.url.get_secret_value()))
+        self._models = await self.db(partial(Models.open, self.config, self._repository, self._clock))
+        records = await self.db(partial(self._repository.sync_config_cameras, self.config.cameras))
+        self._cameras = {record.config.id: record for record in records}
+        self._runner = RefreshRunner(self)
+        await self._runner.recover()
+        self._rearrange()
+        housekeeping = Housekeeping(self.config, self._repository, self._models, self.db)
+        self._tasks = [
+            asyncio.create_task(self._watch(), name="watch"),
+            asyncio.create_task(housekeeping.run(), name="housekeeping"),
+        ]
+        _log.info("controller started", cameras=len(self._cameras), model=self._models.live.version)
+
+    async def stop(self) -> None:
+        """Finish what is under way and close the store."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._runner.stop()
+        await self.db(self._repository.close)
+        self._thread.shutdown(wait=True)
+
+    async def db(self, call: Callable[[], T]) -> T:
+        """Run a call on the database's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    async def report(self, report: WorkerReport) -> ReportReply:
+        """Take a worker's report in; the answer comes after COMMIT."""
+        if not self._fleet.accepts(report):
+            return ReportReply(accepted=False, assignment=None)
+        new = self._fleet.is_new_incarnation(report)
+        self._fleet.take(report, self._clock.monotonic_s())
+        media_dir = self.config.store.media_dir
+        changes = await self.db(partial(self._repository.apply_updates, report.updates, media_dir))
+        if new:
+            changes += await self._close_orphans()
+        if changes:
+            self.announce()
+        await self._publish_states()
+        current = report.assignment_revision == self._revision
+        return ReportReply(accepted=True, assignment=None if current else self._assignment_of(report.worker_id))
+
+    async def _close_orphans(self) -> list[Any]:
+        """Close the events of incarnations that are gone, once every worker has said which one it is now."""
+        epochs = [worker.epoch for worker in self._fleet.workers.values()]
+        if not all(epochs):
+            return []
+        close = partial(self._repository.close_interrupted, epoch_not=epochs, at=self._clock.utc())
+        return list(await self.db(close))
+
+    def _assignment_of(self, worker_id: str) -> Assignment:
+        live = self._models.live
+        mine = [
+            record.config
+            for camera_id, record in self._cameras.items()
+            if record.config.enabled and self._placement.get(camera_id) == worker_id
+        ]
+        return Assignment(
+            revision=self._revision,
+            cameras=tuple(mine),
+            student=self.config.student,
+            events=self.config.events,
+            model_version=live.version,
+            bundle_path=live.path,
+        )
+
+    def _rearrange(self) -> None:
+        """What the workers shall do has changed."""
+        running = [record.config.id for record in self._cameras.values() if record.config.enabled]
+        self._placement = place(running, tuple(self._fleet.workers), self._placement)
+        self._revision += 1
+
+    async def _watch(self) -> None:
+        """Notice what no report tells: that one is missing."""
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            try:
+                await self._publish_states()
+            except StreamkdError as error:
+                _log.warning("camera states not published", reason=error.message)
+
+    async def _publish_states(self) -> None:
+        """Tell the live stream of cameras whose state is another than last told."""
+        drafts: list[Any] = []
+        for camera_id, record in self._cameras.items():
+            status = self._status(record.config)
+            told = (status.state, status.reason, status.detail if status.state != CameraState.STALLED else "")
+            if self._published.get(camera_id) != told:
+                self._published[camera_id] = told
+                view = camera_json(record.config, record.origin, status, self._placement.get(camera_id))
+                drafts.append(("camera", "updated", view))
+        if drafts:
+            await self.db(partial(self._repository.add_changes, drafts))
+            self.announce()
+
+    # --- cameras ---------------------------------------------------------------------------------------------------
+
+    async def list_cameras(self) -> list[CameraView]:
+        return [self._view(record) for record in self._cameras.values()]
+
+    async def get_camera(self, camera_id: str) -> CameraView:
+        return self._view(self._record(camera_id))
+
+    async def add_camera(self, config: CameraConfig) -> CameraView:
+        record = await self.db(partial(self._repository.add_camera, config, CameraOrigin.API))
+        self._cameras[config.id] = record
+        return await self._camera_changed(record)
+
+    async def patch_camera(self, camera_id: str, patch: CameraPatch) -> CameraView:
+        known = self._record(camera_id)
+        changes = {name: getattr(patch, name) for name in _PATCHABLE if getattr(patch, name) is not None}
+        try:
+            # Not model_copy: a patch is checked like a new camera.
+            config = CameraConfig.model_validate(
+                known.config.model_dump() | {"url": known.config.url.get_secret_value()} | changes
+            )
+        except ValueError as error:
+            raise InputError(f"Camera {camera_id} can't be changed: {_first_problem(error)}.") from None
+        record = await self.db(partial(self._repository.update_camera, config))
+        self._cameras[camera_id] = record
+        return await self._camera_changed(record)
+
+    async def delete_camera(self, camera_id: str) -> None:
+        await self.db(partial(self._repository.delete_camera, camera_id))
+        self._cameras.pop(camera_id, None)
+        self._published.pop(camera_id, None)
+        self._rearrange()
+        self.announce()
+
+    async def snapshot(self, camera_id: str) -> bytes:
+        """The camera's newest picture.
+
+        Raises:
+            NotFoundError: There is no such camera.
+            UnavailableError: It gives no picture now.
+        """
+        record = self._record(camera_id)
+        worker_id = self._placement.get(camera_id)
+        if not record.config.enabled or worker_id is None:
+            raise ConflictError(f"Camera {camera_id!r} is disabled.", hint="Enable it first.")
+        try:
+            return await self._workers.snapshot(worker_id, camera_id)
+        except NotFoundError as error:
+            raise UnavailableError(f"Camera {camera_id!r} is only starting.", hint="Try again shortly.") from error
+
+    async def _camera_changed(self, record: CameraRecord) -> CameraView:
+        self._rearrange()
+        self.announce()
+        return self._view(record)
+
+    def _record(self, camera_id: str) -> CameraRecord:
+        record = self._cameras.get(camera_id)
+        if record is None:
+            raise NotFoundError(f"There is no camera {camera_id!r}.", hint="GET /v1/cameras lists them.")
+        return record
+
+    def _view(self, record: CameraRecord) -> CameraView:
+        status = self._status(record.config)
+        return CameraView(record.config, record.origin, status, self._placement.get(record.config.id))
+
+    def _status(self, config: CameraConfig) -> CameraStatus:
+        return self._fleet.status(config, self._placement.get(config.id), self._clock.monotonic_s())
+
+    # --- events and changes ----------------------------------------------------------------------------------------
+
+    async def set_verdict(self, event_id: str, verdict: Verdict | None, note: str | None) -> EventRecord:
+        event = await self.db(partial(self._repository.set_verdict, event_id, verdict, note))
+        self.announce()
+        return event
+
+    async def changes_after(self, seq: int, timeout_s: float, limit: int = 500) -> ChangeBatch:
+        """Changes newer than `seq`; waits up to `timeout_s` for the first."""
+        deadline_s = self._clock.monotonic_s() + timeout_s
+        while True:
+            news = self._news  # taken before reading: what is committed meanwhile sets it
+            reset, latest, changes = await self.db(partial(self._repository.changes_after, seq, limit))
+            left_s = deadline_s - self._clock.monotonic_s()
+            if reset or changes or left_s <= 0:
+                return ChangeBatch(reset, latest, changes)
+            try:
+                await asyncio.wait_for(news.wait(), left_s)
+            except TimeoutError:
+                return ChangeBatch(reset=False, latest_seq=latest, changes=())
+
+    def announce(self) -> None:
+        """Wake who waits for changes; after the commit, never before."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    # --- models and refreshes --------------------------------------------------------------------------------------
+
+    async def start_refresh(self, request: RefreshRequest) -> RefreshRecord:
+        record = await self._runner.start(request)
+        self.announce()
+        return record
+
+    async def promote(self, version: str, reason: str = "promoted by hand") -> ModelRecord:
+        """Let a version serve: workers load and warm it, then swap at a batch boundary.
+
+        Raises:
+            NotFoundError: There is no such version.
+            BundleError: Its bundle is damaged.
+        """
+        live = await self.db(partial(self._models.promote, version, reason))
+        return await self._model_changed(live)
+
+    async def rollback(self) -> ModelRecord:
+        """Let the version that served before serve again.
+
+        Raises:
+            ConflictError: There is none.
+        """
+        live = await self.db(self._models.rollback)
+        return await self._model_changed(live)
+
+    async def _model_changed(self, live: ModelRecord) -> ModelRecord:
+        self._rearrange()
+        self.announce()
+        _log.info("model changed", version=live.version)
+        return live
+
+    async def job_progressed(self, job_id: str, fraction: float, detail: str) -> None:
+        self.jobs.progressed(job_id, fraction, detail)
+
+    async def infer(self, path: Path, filename: str) -> ClipAnalysis:
+        """Analyse an uploaded clip in a process of its own."""
+        kwargs = {
+            "path": path,
+            "filename": filename,
+            "bundle_path": Path(self._models.live.path),
+            "events": self.config.events,
+            "max_s": self.config.api.max_upload_s,
+        }
+        analysis: ClipAnalysis = await self.jobs.run_job(_INFER_ENTRY, kwargs, nice=5)
+        return analysis
+
+    # --- the whole -------------------------------------------------------------------------------------------------
+
+    async def system(self) -> SystemView:
+        now_s = self._clock.monotonic_s()
+        by_state: dict[str, int] = {}
+        for record in self._cameras.values():
+            state = str(self._status(record.config).state)
+            by_state[state] = by_state.get(state, 0) + 1
+        workers = tuple(self._worker_view(worker_id, now_s) for worker_id in self._fleet.workers)
+        live = self._models.live.version
+        loaded = all(worker.model_version == live for worker in self._fleet.workers.values())
+        return SystemView(
+            version=installed_version("streamkd"),
+            started_utc=self._started_utc,
+            uptime_s=now_s - self._started_s,
+            ready=loaded and all(worker.alive for worker in workers),
+            model_version=live,
+            workers=workers,
+            cameras_by_state=by_state,
+            open_events=await self.db(self._repository.count_open),
+            store=self._repository.kind,
+            refresh_running=self._runner.running,
+        )
+
+    async def totals(self) -> list[WorkerTotals]:
+        return self._fleet.totals()
+
+    def _worker_view(self, worker_id: str, now_s: float) -> WorkerView:
+        worker = self._fleet.workers[worker_id]
+        totals = self._fleet.totals_of(worker_id)
+        return WorkerView(
+            worker_id=worker_id,
+            node=worker.node,
+            alive=worker.alive(now_s),
+            cameras=sum(placed == worker_id for placed in self._placement.values()),
+            last_report_age_s=worker.age_s(now_s),
+            rss_bytes=0 if totals is None else totals.rss_bytes,
+            cpu_s=0.0 if totals is None else totals.cpu_s,
+            restarts=worker.restarts,
+        )
+
+
+def _first_problem(error: ValueError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[2].partition(" [type=")[0].removeprefix("Value error, ") if len(lines) > 2 else lines[0]
+
+
+__all__ = ["Controller", "JobsPort", "WorkersPort"]

@@ -1,0 +1,171 @@
+"""The engine loop: due frames in, results out. The one thread that touches the pipeline."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from streamkd.types import DropReason
+from streamkd_service.runtime.histograms import BATCH_BOUNDS, LATENCY_BOUNDS_MS, Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamkd.media.mailbox import MailboxSet
+
+    from streamkd.clock import Clock
+    from streamkd.pipeline import Pipeline
+    from streamkd.types import Frame, FrameResult
+    from streamkd_service.runtime.outbox import Outbox
+
+_WAIT_S = 0.1  # how long a command or the end may have to wait on an idle loop
+_RATE_WINDOW_S = 5.0
+
+
+@dataclass(slots=True)
+class CameraAnswers:
+    """What the loop remembers of one camera: counts since the process began, and its latest answer."""
+
+    analysed: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    result: FrameResult | None = None
+    received_s: float = 0.0
+    latency_ms: float | None = None
+    gone: bool = False  # the pipeline was told that the stream ended
+    finished_s: deque[float] = field(default_factory=lambda: deque(maxlen=64))
+
+    def rate_hz(self, now_s: float) -> float:
+        """Analysed frames a second over the last seconds."""
+        return sum(now_s - at_s <= _RATE_WINDOW_S for at_s in tuple(self.finished_s)) / _RATE_WINDOW_S
+
+    def drop(self, reason: DropReason) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+
+class EngineLoop:
+    """Takes due frames from the mailboxes, drops stale ones, runs the pipeline, keeps updates in the outbox.
+
+    Args:
+        mailboxes: Where the cameras' readers put their newest frame.
+        outbox: Where event updates wait to become durable.
+        clock: Time.
+        on_results: Sees every batch's frames and results, on the loop's thread (harvest, tests).
+    """
+
+    def __init__(
+        self,
+        mailboxes: MailboxSet,
+        outbox: Outbox,
+        clock: Clock,
+        on_results: Callable[[Sequence[Frame], Sequence[FrameResult]], None] | None = None,
+    ) -> None:
+        self._mailboxes = mailboxes
+        self._outbox = outbox
+        self._clock = clock
+        self._on_results = on_results
+        self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine-loop", daemon=True)
+        self.pipeline: Pipeline | None = None  # set by a command; nothing is analysed before
+        self.max_frame_age_s = 0.5
+        self.failure: BaseException | None = None
+        self.answers: dict[str, CameraAnswers] = {}
+        self.inference_ms = Histogram(LATENCY_BOUNDS_MS)
+        self.end_to_end_ms = Histogram(LATENCY_BOUNDS_MS)
+        self.batch_size = Histogram(BATCH_BOUNDS)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End after the present batch; commands still waiting are run."""
+        self._ended.set()
+        self._thread.join(timeout_s)
+
+    def submit(self, command: Callable[[], Any]) -> Future[Any]:
+        """Run `command` on the loop's thread between two batches."""
+        future: Future[Any] = Future()
+        self._commands.put((command, future))
+        return future
+
+    def end_silent(self, camera_ids: Sequence[str], silent_s: float) -> None:
+        """End state and events of cameras of which nothing has been analysed for so long; on the loop's thread."""
+        now_s = self._clock.monotonic_s()
+        for camera_id in camera_ids:
+            answers = self.answers.get(camera_id)
+            if answers is None or answers.gone or now_s - answers.received_s < silent_s or self.pipeline is None:
+                continue
+            answers.gone = True
+            self._outbox.add(self.pipeline.camera_gone(camera_id))
+
+    def forget(self, camera_id: str) -> None:
+        """A camera was removed: its counts stay (they never fall), its answer goes."""
+        answers = self._of(camera_id)
+        answers.result, answers.latency_ms = None, None
+        answers.finished_s.clear()
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.is_set():
+                self._run_commands()
+                if self.pipeline is None:
+                    self._ended.wait(0.01)
+                    continue
+                frames = self._mailboxes.take(_WAIT_S)
+                if frames:
+                    self._analyse(frames)
+            self._run_commands()
+        except Exception as error:  # noqa: BLE001 - the worker ends itself and says why
+            self.failure = error
+
+    def _run_commands(self) -> None:
+        while True:
+            try:
+                command, future = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                future.set_result(command())
+            except Exception as error:  # noqa: BLE001 - belongs to whoever asked
+                future.set_exception(error)
+
+    def _analyse(self, frames: Sequence[Frame]) -> None:
+        assert self.pipeline is not None
+        began_s = self._clock.monotonic_s()
+        fresh = [frame for frame in frames if began_s - frame.received_s <= self.max_frame_age_s]
+        for frame in frames:
+            if began_s - frame.received_s > self.max_frame_age_s:
+                self._of(frame.camera_id).drop(DropReason.STALE)
+        if not fresh:
+            return
+        results = self.pipeline.process(fresh)
+        ended_s = self._clock.monotonic_s()
+        self.inference_ms.observe((ended_s - began_s) * 1e3)
+        self.batch_size.observe(len(fresh))
+        by_camera = {frame.camera_id: frame for frame in fresh}
+        for result in results:
+            self._remember(by_camera[result.camera_id], result, ended_s)
+        if self._on_results is not None:
+            self._on_results(fresh, results)
+
+    def _remember(self, frame: Frame, result: FrameResult, ended_s: float) -> None:
+        latency_ms = (ended_s - frame.received_s) * 1e3
+        self.end_to_end_ms.observe(latency_ms)
+        answers = self._of(frame.camera_id)
+        answers.analysed += 1
+        answers.gone = False
+        answers.result = result
+        answers.received_s = frame.received_s
+        answers.latency_ms = latency_ms
+        answers.finished_s.append(ended_s)
+        self._outbox.add(result.updates)
+
+    def _of(self, camera_id: str) -> CameraAnswers:
+        return self.answers.setdefault(camera_id, CameraAnswers())
+
+
+__all__ = ["CameraAnswers", "EngineLoop"]

@@ -1,0 +1,182 @@
+"""The driver's side of the actors: creates them, and gives the API a `ControllerPort` that speaks to the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from streamkd.errors import UnavailableError
+from streamkd_service.runtime.actors import CONTROLLER_NAME, ControllerActor, WorkerActor, worker_ids
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamkd.config import CameraConfig, Config
+    from streamkd.store.records import EventRecord, ModelRecord, RefreshRecord
+    from streamkd.types import Verdict
+    from streamkd_service.runtime.ports import (
+        CameraPatch,
+        CameraView,
+        ChangeBatch,
+        ClipAnalysis,
+        RefreshRequest,
+        SystemView,
+        WorkerTotals,
+    )
+    from streamkd_service.runtime.session import RaySession
+
+_ANSWER_S = 10.0
+_RESTART_PATIENCE_S = 4.0  # a killed Controller is back within about 2 s
+_RETRY_EVERY_S = 0.2
+_CONTROLLER_CONCURRENCY = 1000
+_WORKER_CONCURRENCY = 8
+_START_S = 60.0
+_STOP_S = 1.5
+
+
+class Actors:
+    """Every actor of one service, created in the driver so that they live exactly as long as it does."""
+
+    def __init__(self, config: Config, session: RaySession) -> None:
+        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(session.node_id, soft=False)
+        common: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
+        # The Controller owns the database, which may be a file on this machine.
+        self._controller = (
+            ray.remote(ControllerActor)
+            .options(
+                **common,
+                name=CONTROLLER_NAME,
+                namespace=session.namespace,
+                max_concurrency=_CONTROLLER_CONCURRENCY,
+                scheduling_strategy=affinity,
+            )
+            .remote(config, session.namespace)
+        )
+        self._workers = [
+            ray.remote(WorkerActor)
+            .options(
+                **common,
+                name=worker_id,
+                namespace=session.namespace,
+                max_concurrency=_WORKER_CONCURRENCY,
+                scheduling_strategy="SPREAD",
+            )
+            .remote(worker_id, session.namespace, config.log)
+            for worker_id in worker_ids(config.workers.count)
+        ]
+        self.controller = ControllerHandle(self._controller)
+
+    async def ready(self) -> None:
+        """Wait until the Controller has started from the store."""
+        await self.controller.call("system", timeout_s=_START_S)
+
+    async def stop(self) -> None:
+        """Workers give their last report, then the Controller commits and closes the store; bounded in time."""
+        stops = [worker.call.remote("stop") for worker in self._workers]
+        await _within(stops, _STOP_S)
+        await _within([self._controller.stop.remote()], _STOP_S)
+
+
+class ControllerHandle:
+    """`ControllerPort` over Ray. Reads wait for a restarting Controller; writes say that it is away."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def list_cameras(self) -> list[CameraView]:
+        found: list[CameraView] = await self._read("list_cameras")
+        return found
+
+    async def get_camera(self, camera_id: str) -> CameraView:
+        found: CameraView = await self._read("get_camera", camera_id)
+        return found
+
+    async def add_camera(self, config: CameraConfig) -> CameraView:
+        added: CameraView = await self.call("add_camera", config)
+        return added
+
+    async def patch_camera(self, camera_id: str, patch: CameraPatch) -> CameraView:
+        patched: CameraView = await self.call("patch_camera", camera_id, patch)
+        return patched
+
+    async def delete_camera(self, camera_id: str) -> None:
+        await self.call("delete_camera", camera_id)
+
+    async def snapshot(self, camera_id: str) -> bytes:
+        picture: bytes = await self._read("snapshot", camera_id)
+        return picture
+
+    async def set_verdict(self, event_id: str, verdict: Verdict | None, note: str | None) -> EventRecord:
+        event: EventRecord = await self.call("set_verdict", event_id, verdict, note)
+        return event
+
+    async def changes_after(self, seq: int, timeout_s: float, limit: int = 500) -> ChangeBatch:
+        batch: ChangeBatch = await self._read("changes_after", seq, timeout_s, limit, timeout_s=timeout_s + _ANSWER_S)
+        return batch
+
+    async def start_refresh(self, request: RefreshRequest) -> RefreshRecord:
+        started: RefreshRecord = await self.call("start_refresh", request)
+        return started
+
+    async def promote(self, version: str) -> ModelRecord:
+        live: ModelRecord = await self.call("promote", version)
+        return live
+
+    async def rollback(self) -> ModelRecord:
+        live: ModelRecord = await self.call("rollback")
+        return live
+
+    async def system(self) -> SystemView:
+        view: SystemView = await self._read("system")
+        return view
+
+    async def totals(self) -> list[WorkerTotals]:
+        found: list[WorkerTotals] = await self._read("totals")
+        return found
+
+    async def infer(self, path: Path, filename: str) -> ClipAnalysis:
+        analysis: ClipAnalysis = await self.call("infer", path, filename, timeout_s=300.0)
+        return analysis
+
+    async def _read(self, method: str, *arguments: Any, timeout_s: float = _ANSWER_S) -> Any:
+        deadline_s = time.monotonic() + _RESTART_PATIENCE_S
+        while True:
+            try:
+                return await self.call(method, *arguments, timeout_s=timeout_s)
+            except UnavailableError as error:
+                restarting = isinstance(error.__cause__, ray.exceptions.RayActorError)
+                if not restarting or time.monotonic() > deadline_s:
+                    raise
+            await asyncio.sleep(_RETRY_EVERY_S)
+
+    async def call(self, method: str, *arguments: Any, timeout_s: float = _ANSWER_S) -> Any:
+        """One call, once.
+
+        Raises:
+            UnavailableError: The Controller restarts or does not answer in time; the call may have had its effect.
+            StreamkdError: Whatever the Controller raised.
+        """
+        try:
+            return await asyncio.wait_for(self._actor.call.remote(method, *arguments), timeout_s)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            raise UnavailableError(
+                f"The Controller did not answer ({method}): {type(error).__name__}.",
+                hint="It restarts by itself; try again in a few seconds.",
+            ) from error
+
+
+async def _within(refs: list[Any], timeout_s: float) -> None:
+    """Wait for calls, at most so long; what they raise no longer matters."""
+    waiting = asyncio.gather(*(asyncio.wrap_future(ref.future()) for ref in refs), return_exceptions=True)
+    try:
+        await asyncio.wait_for(waiting, timeout_s)
+    except TimeoutError:
+        return
+
+
+__all__ = ["Actors", "ControllerHandle"]

@@ -1,0 +1,198 @@
+"""The Ray session that the service runs in: started, watched, ended without leaving anything behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from streamkd.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_TEMP_PREFIX = "skd-"  # short: socket paths end at 107 bytes
+_OBJECT_STORE_BYTES = 80 * 1024 * 1024  # close to the least that Ray takes; nothing large is ever put there
+_VITAL = frozenset({"raylet", "gcs_server"})
+_STOP_BUDGET_S = 2.0
+
+
+@dataclass(slots=True)
+class RaySession:
+    """A connected session. `namespace` keeps the actor names of two services on one cluster apart."""
+
+    namespace: str
+    local: bool
+    node_id: str
+    temp_dir: Path | None = None
+    processes: list[psutil.Process] = field(default_factory=list)
+
+    def failure(self) -> str | None:
+        """What is wrong with Ray itself, or None; cheap for a local session, up to 4 s for a cluster."""
+        if self.local:
+            for process in self.processes:
+                if process.name() in _VITAL and not _runs(process):
+                    return f"Ray's {process.name()} (process {process.pid}) has ended"
+            return None
+        return _cluster_failure()
+
+    def stop(self) -> None:
+        """Disconnect; a local session's processes and files are gone afterwards."""
+        import ray  # noqa: PLC0415
+
+        family = _descendants() if self.local else []
+        if not self.local or self.failure() is None:
+            with contextlib.suppress(Exception):  # whatever Ray says now, what follows ends it
+                ray.shutdown()
+        if self.local:
+            self._sweep(family)
+
+    def kill(self) -> None:
+        """End a local session at once, without asking it."""
+        if self.local:
+            self._sweep(_descendants(), grace_s=0.0)
+
+    def _sweep(self, family: Iterable[psutil.Process], grace_s: float = _STOP_BUDGET_S) -> None:
+        _end(family, grace_s)
+        if self.temp_dir is not None:
+            shutil.rmtree(self.temp_dir, ignore_errors=True)
+
+
+def start_session(address: str | None = None) -> RaySession:
+    """Start a private local session, or join the cluster at `address`.
+
+    A session that happens to run on this machine is never joined, whatever `RAY_ADDRESS` says.
+
+    Raises:
+        UnavailableError: Ray does not start, or the cluster does not answer.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_DEDUP_LOGS"] = "0"
+    namespace = f"streamkd-{secrets.token_hex(4)}"
+    return _start_local(namespace) if address is None else _join(address, namespace)
+
+
+def _start_local(namespace: str) -> RaySession:
+    # Any other user of this machine could reach the session's ports: only who knows the token gets in.
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ["RAY_enable_metrics_collection"] = "false"  # noqa: SIM112 - Ray's spelling
+    for name in ("RAY_ADDRESS", "RAY_NAMESPACE", "RAY_TMPDIR"):
+        os.environ.pop(name, None)
+    import ray  # noqa: PLC0415
+
+    _remove_abandoned()
+    temp_dir = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX, dir="/tmp"))
+    (temp_dir / "owner").write_text(str(os.getpid()), encoding="ascii")
+    try:
+        ray.init(
+            address="local",
+            num_cpus=1,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=str(temp_dir),
+            namespace=namespace,
+            configure_logging=False,
+            log_to_driver=False,
+        )
+    except Exception as error:
+        _end(_descendants(), 0.0)
+        shutil.rmtree(temp_dir, ignore_errors=True)
+        raise UnavailableError(
+            f"The local Ray session did not start: {_first_line(error)}.",
+            hint="Check that /tmp is writable and that at least 1 GiB of memory is free.",
+        ) from error
+    session = RaySession(namespace, local=True, node_id=_node_id(), temp_dir=temp_dir)
+    session.processes = [process for process in _descendants() if _name(process) in _VITAL]
+    return session
+
+
+def _join(address: str, namespace: str) -> RaySession:
+    import ray  # noqa: PLC0415
+
+    try:
+        ray.init(address=address, namespace=namespace, configure_logging=False, log_to_driver=False)
+    except Exception as error:
+        raise UnavailableError(
+            f"The Ray cluster at {address} can't be joined: {_first_line(error)}.",
+            hint="Check the address, that the cluster runs the same Ray version, and RAY_AUTH_TOKEN.",
+        ) from error
+    return RaySession(namespace, local=False, node_id=_node_id())
+
+
+def _node_id() -> str:
+    import ray  # noqa: PLC0415
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _cluster_failure() -> str | None:
+    import ray  # noqa: PLC0415
+
+    own = _node_id()
+    try:
+        nodes = ray.nodes()
+    except Exception as error:  # noqa: BLE001 - every failure means the same here
+        return f"the Ray cluster does not answer: {_first_line(error)}"
+    alive = any(node["NodeID"] == own and node["Alive"] for node in nodes)
+    return None if alive else "the Ray node of this machine has left the cluster"
+
+
+def _remove_abandoned() -> None:
+    """Delete the folders of sessions whose driver was killed."""
+    for folder in Path("/tmp").glob(f"{_TEMP_PREFIX}*"):  # noqa: S108
+        try:
+            owner = int((folder / "owner").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            continue
+        if not psutil.pid_exists(owner):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _descendants() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def _end(processes: Iterable[psutil.Process], grace_s: float) -> None:
+    """Wait for processes to end by themselves for `grace_s`, then kill the rest."""
+    deadline_s = time.monotonic() + grace_s
+    left = [process for process in processes if _runs(process)]
+    _, left = psutil.wait_procs(left, timeout=min(0.3, grace_s))
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, left = psutil.wait_procs(left, timeout=max(0.0, deadline_s - time.monotonic()))
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=1.0)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return str(process.name())
+    except psutil.Error:
+        return ""
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+__all__ = ["RaySession", "start_session"]

@@ -1,0 +1,271 @@
+"""`streamkd serve`: everything in order up, and in order down again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+import uvicorn
+
+from streamkd.bundle import read_bundle
+from streamkd.errors import ConflictError, StreamkdError, UnavailableError
+from streamkd.store import open_repository, upgrade
+from streamkd.store.database import parse_url
+from streamkd_service.logs import set_up_logs
+from streamkd_service.runtime.models import bundle_path
+from streamkd_service.runtime.session import start_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from streamkd.config import Config
+    from streamkd_service.api.stream import Streams
+    from streamkd_service.runtime.handles import Actors, ControllerHandle
+    from streamkd_service.runtime.session import RaySession
+
+_WATCH_EVERY_S = 0.5
+_RAY_ANSWER_S = 4.0
+_HTTP_GRACE_S = 1.0
+_TAIL_S = 5.0
+_log = structlog.get_logger("streamkd")
+
+
+def serve(config: Config, *, on_ready: Callable[[str], None] | None = None) -> int:
+    """Run the service until SIGINT or SIGTERM; a second one ends it at once.
+
+    Args:
+        config: The whole configuration.
+        on_ready: Called with the base URL once the API answers.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        BundleError: The student's bundle is damaged or of another schema version.
+        ConflictError: The port is taken, or another service uses the same database.
+        StoreError: The database can't be opened or migrated.
+        UnavailableError: Ray did not start, or it died.
+    """
+    set_up_logs(config.log)
+    read_bundle(bundle_path(config.student.bundle))  # before anything starts: its errors are for people
+    with _listen(config.api.host, config.api.port) as listener, _sole_user(config):
+        asyncio.run(_Service(config, listener, on_ready).run())
+    return 0
+
+
+class _Service:
+    def __init__(self, config: Config, listener: socket.socket, on_ready: Callable[[str], None] | None) -> None:
+        self._config = config
+        self._listener = listener
+        self._on_ready = on_ready
+        self._stopping = asyncio.Event()
+        self._session: RaySession | None = None
+        self._actors: Actors | None = None
+        self._server: _Server | None = None
+        self._streams: Streams | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        failure: StreamkdError | None = None
+        try:
+            await self._start()
+            failure = await self._until_asked_or_broken()
+        finally:
+            began_s = time.monotonic()
+            await self._stop()
+            _log.info("stopped", seconds=round(time.monotonic() - began_s, 1))
+        if failure is not None:
+            raise failure
+
+    def _asked_to_stop(self) -> None:
+        if self._stopping.is_set():
+            if self._session is not None:
+                self._session.kill()
+            os._exit(130)
+        _log.info("stopping", hint="Ctrl-C again ends it at once")
+        self._stopping.set()
+
+    async def _start(self) -> None:
+        config = self._config
+        await asyncio.to_thread(upgrade, config.store.url.get_secret_value())
+        _log.info("starting", cameras=len(config.cameras), workers=config.workers.count)
+        self._session = await asyncio.to_thread(start_session, config.workers.ray_address)
+        if self._stopping.is_set():
+            return
+        from streamkd_service.runtime.handles import Actors  # noqa: PLC0415 - imports Ray
+
+        self._actors = Actors(config, self._session)
+        await self._unless_stopped(self._actors.ready())
+        if self._stopping.is_set():
+            return
+        self._server = self._http(self._actors.controller)
+        self._tasks = [
+            asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http"),
+            asyncio.create_task(_log_changes(self._actors.controller), name="changes"),
+        ]
+        while not self._server.started and not self._tasks[0].done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.02)
+        base = base_url(self._listener)
+        _log.info("ready", page=base, api=f"{base}/docs", metrics=f"{base}/metrics")
+        if self._on_ready is not None:
+            self._on_ready(base)
+
+    async def _unless_stopped(self, waiting: Any) -> None:
+        """Await something, but no longer than until the service is asked to stop."""
+        work = asyncio.ensure_future(waiting)
+        stop = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if work.done():
+            work.result()
+        else:
+            work.cancel()
+
+    def _http(self, controller: ControllerHandle) -> _Server:
+        from streamkd_service.api.app import create_app  # noqa: PLC0415 - imports FastAPI
+        from streamkd_service.metrics import ServiceMetrics  # noqa: PLC0415
+
+        repository = open_repository(self._config.store.url.get_secret_value(), read_only=True)
+        app = create_app(controller, repository, self._config.api, ServiceMetrics())
+        self._streams = app.state.streams
+        options = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=int(_HTTP_GRACE_S),
+        )
+        return _Server(options)
+
+    async def _until_asked_or_broken(self) -> StreamkdError | None:
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _WATCH_EVERY_S)
+            if self._tasks and self._tasks[0].done() and not self._stopping.is_set():
+                return UnavailableError("The HTTP server has ended unexpectedly.", hint="See the log above.")
+            problem = await self._ray_problem()
+            if problem is not None and not self._stopping.is_set():
+                return UnavailableError(
+                    f"The service ends because {problem}.", hint="Start it again; acknowledged events are stored."
+                )
+        return None
+
+    async def _ray_problem(self) -> str | None:
+        assert self._session is not None
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(self._session.failure), _RAY_ANSWER_S)
+        except TimeoutError:
+            return f"the Ray cluster has not answered for {_RAY_ANSWER_S:.0f} s"
+
+    async def _stop(self) -> None:
+        """SSE and HTTP, workers, last commits, Ray: every step is bounded, together below 5 s."""
+        if self._server is not None and self._streams is not None:
+            self._server.close(self._streams)
+            await asyncio.wait(self._tasks[:1], timeout=_HTTP_GRACE_S + 0.5)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is None:
+            return
+        if self._actors is not None and await self._ray_problem() is None:
+            await self._actors.stop()
+        await asyncio.to_thread(self._session.stop)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: signals have one owner, the service."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return contextlib.nullcontext()
+
+    def close(self, streams: Streams) -> None:
+        """Stop accepting, and end every live stream."""
+        streams.close()
+        self.should_exit = True
+
+
+async def _log_changes(controller: ControllerHandle) -> None:
+    """Write what happens to the log: events, cameras that change state, models, refreshes."""
+    seq: int | None = None
+    while True:
+        try:
+            if seq is None:
+                seq = (await controller.changes_after(2**62, 0.0)).latest_seq
+            batch = await controller.changes_after(seq, _TAIL_S)
+        except StreamkdError as error:
+            _log.warning("controller is away", reason=error.message)
+            await asyncio.sleep(1.0)
+            continue
+        seq = batch.latest_seq if batch.reset else max([seq, *(change.seq for change in batch.changes)])
+        for change in batch.changes:
+            _log.info(change.topic, **{key: value for key, value in change.data.items() if _is_plain(value)})
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (str, int, float, bool)) and value != ""
+
+
+@contextlib.contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the port before anything else starts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        reason = "it is taken by another program" if error.errno == 98 else os.strerror(error.errno or 0)
+        raise ConflictError(
+            f"The API can't listen on {host}, port {port}: {reason}.",
+            hint="Stop that program, or set api.port to another (0: any free port).",
+        ) from error
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+def base_url(listener: socket.socket) -> str:
+    """Where people and programs on this machine reach the API."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextlib.contextmanager
+def _sole_user(config: Config) -> Iterator[None]:
+    """Two services on one database file would both think that they are its single writer."""
+    url = parse_url(config.store.url.get_secret_value())
+    if url.get_backend_name() != "sqlite":
+        yield
+        return
+    path = Path(str(url.database)).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock: TextIO
+    with path.with_name(f"{path.name}.lock").open("w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConflictError(
+                f"The database {path} is in use by another streamkd serve.",
+                hint="Stop that one, or set store.url to another file.",
+            ) from error
+        yield
+
+
+__all__ = ["base_url", "serve"]
