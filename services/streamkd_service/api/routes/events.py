@@ -1,0 +1,97 @@
+"""Events: read from the store, judged through the Controller."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
+
+from streamkd.store.records import EventQuery
+from streamkd.store.serialize import event_json
+from streamkd.types import EventKind
+from streamkd_service.api.dependencies import Given
+from streamkd_service.api.problems import problems
+from streamkd_service.api.schemas import EventOut, EventPageOut, EventPatchIn
+
+router = APIRouter(prefix="/v1/events", tags=["events"])
+EventIdPath = Annotated[
+    str, Path(description="id of the event", examples=["7c9e6679-7425-50de-944b-e07fc1f90ae7"], max_length=64)
+]
+
+
+@router.get(
+    "",
+    summary="Find events, newest first",
+    response_model=EventPageOut,
+    responses=problems(401, 403, 422, 500, 503),
+)
+async def list_events(  # noqa: PLR0917 - one parameter a filter
+    given: Given,
+    camera: Annotated[str | None, Query(description="id of a camera", examples=["gate"])] = None,
+    kind: Annotated[EventKind | None, Query(description="action or anomaly")] = None,
+    label: Annotated[str | None, Query(description="class of the action", examples=["fight"])] = None,
+    after: Annotated[datetime | None, Query(description="began at or after; UTC unless it says otherwise")] = None,
+    before: Annotated[datetime | None, Query(description="began before")] = None,
+    min_score: Annotated[float | None, Query(ge=0, le=1)] = None,
+    open: Annotated[bool | None, Query(description="true: still going on; false: over")] = None,  # noqa: A002
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before", max_length=500)] = None,
+) -> dict[str, Any]:
+    query = EventQuery(
+        camera_id=camera,
+        kind=kind,
+        label=label,
+        after=_utc(after),
+        before=_utc(before),
+        min_score=min_score,
+        open=open,
+        limit=limit,
+        cursor=cursor,
+    )
+    page = await run_in_threadpool(given.repository.list_events, query)
+    return {"events": [event_json(event) for event in page.events], "next_cursor": page.next_cursor}
+
+
+@router.get(
+    "/{event_id}", summary="One event", response_model=EventOut, responses=problems(401, 403, 404, 422, 500, 503)
+)
+async def get_event(event_id: EventIdPath, given: Given) -> dict[str, Any]:
+    return event_json(await run_in_threadpool(given.repository.get_event, event_id))
+
+
+@router.patch(
+    "/{event_id}",
+    summary="Confirm or reject an event",
+    description="Confirmed and rejected events are the human labels that the gate of every refresh judges by.",
+    response_model=EventOut,
+    responses=problems(401, 403, 404, 422, 500, 503),
+)
+async def patch_event(event_id: EventIdPath, patch: EventPatchIn, given: Given) -> dict[str, Any]:
+    verdict = patch.verdict
+    if "verdict" not in patch.model_fields_set:
+        verdict = (await run_in_threadpool(given.repository.get_event, event_id)).verdict
+    return event_json(await given.controller.set_verdict(event_id, verdict, patch.note))
+
+
+@router.get(
+    "/{event_id}/snapshot.jpg",
+    summary="What the camera saw",
+    response_class=FileResponse,
+    responses={200: {"description": "A JPEG", "content": {"image/jpeg": {}}}, **problems(401, 403, 404, 422, 500, 503)},
+)
+async def event_snapshot(event_id: EventIdPath, given: Given) -> FileResponse:
+    path = await run_in_threadpool(given.repository.snapshot_path, event_id, given.config.store.media_dir)
+    # The picture of the highest score so far: it may change while the event is open.
+    return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=30"})
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+__all__ = ["router"]
