@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -28,8 +28,9 @@ class Replay:
 
     @property
     def duration_s(self) -> float:
-        """PTS of the last analysed frame."""
-        return self.results[-1].pts_s if self.results else 0.0
+        """Time of the last analysed frame in the recording."""
+        ends = {result.segment: result.pts_s for result in self.results}
+        return sum(ends.values())
 
 
 def recording_camera(path: Path, *, sensitivity: float = 0.5) -> CameraConfig:
@@ -59,7 +60,7 @@ def analyse_frames(
     """
     pipeline = Pipeline(engine, events, clock or SystemClock(), time_base=time_base or RecordingTime())
     pipeline.add_camera(camera)
-    for frame in frames:
+    for frame in in_recording_time(frames):
         yield from pipeline.process([frame])
     yield from pipeline.remove_camera(camera.id)
 
@@ -100,18 +101,33 @@ def collect(stream: Iterable[FrameResult | EventUpdate]) -> Replay:
     return Replay(tuple(results), tuple(sorted(events.values(), key=lambda event: (event.start_utc, event.label))))
 
 
+def in_recording_time(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames with their time in the recording as `received_s`; a gap between segments counts as nothing."""
+    base_s, last_s, segment = 0.0, 0.0, None
+    for frame in frames:
+        if segment is not None and frame.segment != segment:
+            base_s += last_s
+        segment, last_s = frame.segment, frame.pts_s
+        yield replace(frame, received_s=base_s + frame.pts_s)
+
+
 def paced(frames: Iterable[Frame], speed: float, clock: Clock) -> Iterator[Frame]:
     """Hand frames on at `speed` times their own pace."""
     never, began_s = threading.Event(), clock.monotonic_s()
-    base_s, segment, last_s = 0.0, None, 0.0
-    for frame in frames:
-        if frame.segment != segment:
-            base_s, segment = base_s + last_s, frame.segment
-        last_s = frame.pts_s
-        wait_s = began_s + (base_s + frame.pts_s) / speed - clock.monotonic_s()
+    for frame in in_recording_time(frames):
+        wait_s = began_s + frame.received_s / speed - clock.monotonic_s()
         if wait_s > 0:
             clock.wait(never, wait_s)
         yield frame
 
 
-__all__ = ["Replay", "analyse_frames", "analyse_recording", "collect", "frames_of", "paced", "recording_camera"]
+__all__ = [
+    "Replay",
+    "analyse_frames",
+    "analyse_recording",
+    "collect",
+    "frames_of",
+    "in_recording_time",
+    "paced",
+    "recording_camera",
+]

@@ -29,14 +29,17 @@ class LiveTime:
 
 
 class RecordingTime:
-    """A frame of a recording happened its PTS after the recording's start: the same at every replay."""
+    """A frame of a recording happened so long after the recording's start: the same at every replay.
+
+    Its frames carry that time in `received_s`: PTS begin anew with every segment.
+    """
 
     def __init__(self, start: datetime = EPOCH) -> None:
         self._start = start
 
     def utc_of(self, frame: Frame) -> datetime:
-        """The start plus the frame's PTS."""
-        return self._start + timedelta(seconds=frame.pts_s)
+        """The start plus the frame's time in the recording."""
+        return self._start + timedelta(seconds=frame.received_s)
 
 
 __all__ = ["EPOCH", "LiveTime", "RecordingTime", "TimeBase"]

@@ -182,9 +182,9 @@ def test_a_live_frame_was_when_its_packet_arrived():
     assert LiveTime(clock).utc_of(make_frame(received_s=99.5)) == clock.utc() - timedelta(seconds=0.5)
 
 
-def test_a_recorded_frame_was_its_pts_after_the_start():
+def test_a_recorded_frame_was_its_time_after_the_start():
     start = datetime(2026, 5, 1, 12, tzinfo=UTC)
-    assert RecordingTime(start).utc_of(make_frame(pts_s=2.5)) == start + timedelta(seconds=2.5)
+    assert RecordingTime(start).utc_of(make_frame(received_s=2.5)) == start + timedelta(seconds=2.5)
 
 
 # --- tracker

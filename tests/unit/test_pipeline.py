@@ -266,6 +266,14 @@ def test_unusual_motion_becomes_an_event_that_ends():
     assert not updates_of(back)[-1].is_open
 
 
+def test_a_change_that_stays_becomes_normal():
+    subject = pipeline(events=EVENTS.model_copy(update={"max_duration_s": 60.0}))
+    play(subject, [GREY] * 250, greys=moving(250, by=4))
+    told = updates_of(play(subject, [GREY] * 3000, start=250, greys=moving(3000, by=60)))
+    assert len({update.id for update in told}) <= 2
+    assert not told[-1].is_open
+
+
 def test_the_anomaly_score_is_unknown_at_first():
     assert play(pipeline(), [GREY] * 10)[-1].anomaly_score is None
 

@@ -19,6 +19,7 @@ from streamkd.clock import SystemClock
 from streamkd.config import SHIPPED, CameraConfig, EventsConfig
 from streamkd.engine import InferenceEngine, open_engine
 from streamkd.errors import InputError, StreamkdError
+from streamkd.events.timebase import EPOCH
 from streamkd.evaluate.anomaly import evaluate_anomaly as evaluate_folder
 from streamkd.replay import Replay, analyse_frames, collect, frames_of, paced, recording_camera
 from streamkd.types import EventUpdate, FrameResult
@@ -173,11 +174,12 @@ def event_json(update: EventUpdate) -> dict[str, Any]:
 
 
 def event_line(update: EventUpdate) -> str:
-    """One line for people: `00:12.4  fight  opened  score 0.81`."""
-    if update.end_pts_s is None:
-        at_s, what = update.start_pts_s, "began"
+    """One line for people: `00:12.4  fight  began  score 0.81`."""
+    if update.end_utc is None:
+        at_s, what = (update.start_utc - EPOCH).total_seconds(), "began"
     else:
-        at_s, what = update.end_pts_s, f"ended after {update.end_pts_s - update.start_pts_s:.1f} s"
+        at_s = (update.end_utc - EPOCH).total_seconds()
+        what = f"ended after {(update.end_utc - update.start_utc).total_seconds():.1f} s"
     return f"  {_clock(at_s)}  {update.label:<16} {what:<20} score {update.score:.2f}"
 
 
