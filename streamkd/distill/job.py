@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,6 +107,7 @@ def distil(
     version: str,
     seed: int,
     epochs: int,
+    temperature: float | None = None,
     shuffle_labels: bool = False,
     progress: Callable[[str, float], None],
     threads: int = 1,
@@ -125,6 +126,7 @@ def distil(
         version: Name of the new bundle.
         seed: Of augmentation, order and dropout.
         epochs: Passes over the clips.
+        temperature: Of the distillation loss, in place of the config's.
         shuffle_labels: The self-test of the gate: labels are handed to the wrong clips (the likeliest gets the least
             likely one's), and trained on hard. Such a candidate must be refused.
         progress: Told what is being done and which share of it is done.
@@ -137,6 +139,8 @@ def distil(
     """
     torch.set_num_threads(threads)
     settings = config or DistilConfig()
+    if temperature is not None:
+        settings = replace(settings, temperature=temperature)
     parent = read_bundle(parent_bundle)
     said = read_labels(labels)
     chosen = _with_labels(clips, said)
