@@ -11,6 +11,7 @@ import contextlib
 import heapq
 import os
 import queue
+import shutil
 import threading
 import zlib
 from dataclasses import dataclass, field
@@ -145,7 +146,7 @@ class Harvester:
 
     Args:
         plan: How much.
-        out_dir: Where the clips go; created.
+        out_dir: Where the clips go; what an interrupted harvest left there is deleted.
     """
 
     def __init__(self, plan: HarvestPlan, out_dir: Path) -> None:
@@ -159,7 +160,8 @@ class Harvester:
         self._count = 0
         self._rng = np.random.default_rng([plan.seed, zlib.crc32(str(out_dir.name).encode())])
         self.lost = 0  # frames that the thread had no time for
-        out_dir.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(out_dir, ignore_errors=True)
+        out_dir.mkdir(parents=True)
         self._thread = threading.Thread(target=self._run, name="harvest", daemon=True)
         self._thread.start()
 
