@@ -19,8 +19,8 @@ from streamkd.clock import SystemClock
 from streamkd.config import SHIPPED, CameraConfig, EventsConfig
 from streamkd.engine import InferenceEngine, open_engine
 from streamkd.errors import InputError, StreamkdError
-from streamkd.events.timebase import EPOCH
 from streamkd.evaluate.anomaly import evaluate_anomaly as evaluate_folder
+from streamkd.events.timebase import EPOCH
 from streamkd.replay import Replay, analyse_frames, collect, frames_of, paced, recording_camera
 from streamkd.types import EventUpdate, FrameResult
 
