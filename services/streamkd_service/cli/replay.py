@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+import streamkd
 from streamkd.clock import SystemClock
 from streamkd.config import SHIPPED, CameraConfig, EventsConfig
 from streamkd.engine import InferenceEngine, open_engine
@@ -24,7 +25,7 @@ from streamkd.events.timebase import EPOCH
 from streamkd.replay import Replay, analyse_frames, collect, frames_of, paced, recording_camera
 from streamkd.types import EventUpdate, FrameResult
 
-_SHIPPED_STUDENT = Path(sys.modules["streamkd"].__file__ or "").parent / "assets" / "student"
+_SHIPPED_STUDENT = Path(streamkd.__file__).parent / "assets" / "student"
 _EXIT_ERROR = 2
 
 
