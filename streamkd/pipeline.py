@@ -244,7 +244,7 @@ class Pipeline:
 
     @property
     def swap_pending(self) -> bool:
-        """Whether a camera is still answered by another version than the last one swapped in."""
+        """Whether a camera is still answered by another version than the last one; other threads may ask."""
         return self._students.swap_pending
 
     @property
@@ -254,7 +254,7 @@ class Pipeline:
 
     def model_versions(self) -> dict[str, str]:
         """The version that answers, per camera."""
-        return {camera_id: self._students.version_of(camera_id) for camera_id in self._cameras}
+        return {camera_id: self._students.version_of(camera_id) for camera_id in list(self._cameras)}
 
 
 def _named(spec: StudentSpec, values: FloatArray) -> dict[str, float]:

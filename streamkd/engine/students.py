@@ -63,7 +63,7 @@ class _Batch:
 
 
 class Students:
-    """Steps all cameras through their versions; used by one thread.
+    """Steps all cameras through their versions; driven by one thread.
 
     Args:
         engine: The version that answers until `swap`; warm.
@@ -80,12 +80,13 @@ class Students:
 
     @property
     def swap_pending(self) -> bool:
-        """Whether a camera is still answered by another version than the target."""
-        return any(self.version_of(camera_id) != self._target.version for camera_id in self._cameras)
+        """Whether a camera is still answered by another version than the target; other threads may ask."""
+        return any(self.version_of(camera_id) != self._target.version for camera_id in list(self._cameras))
 
     def version_of(self, camera_id: str) -> str:
         """The version that answers for a camera, or will for its next frame."""
-        track = self._cameras[camera_id].answering if camera_id in self._cameras else None
+        camera = self._cameras.get(camera_id)
+        track = None if camera is None else camera.answering
         return self._target.version if track is None else track.engine.version
 
     def swap(self, engine: InferenceEngine) -> None:
