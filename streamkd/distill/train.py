@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 class FitConfig:
     """How a student is fitted; the defaults are the shipped recipe."""
 
-    epochs: int = 24
+    epochs: int = 12
     batch: int = 8  # joined streams of `stream_frames` each
     stream_frames: int = 20
-    lr_backbone: float = 2e-4
+    lr_backbone: float = 1e-4
     lr_head: float = 1e-3
-    weight_decay: float = 0.05
+    decay_backbone: float = 0.05
+    decay_head: float = 3.0  # features outnumber clips by far
     warmup: float = 0.1  # share of the steps
     ema: float = 0.985
     mixup: float = 0.3  # Beta(a, a) of mixing two streams; 0 turns it off
@@ -90,8 +91,10 @@ def fit(
     averaged = copy.deepcopy(student)
     old, new = student.trainable()
     optimizer = torch.optim.AdamW(
-        [{"params": old, "lr": config.lr_backbone}, {"params": new, "lr": config.lr_head}],
-        weight_decay=config.weight_decay,
+        [
+            {"params": old, "lr": config.lr_backbone, "weight_decay": config.decay_backbone},
+            {"params": new, "lr": config.lr_head, "weight_decay": config.decay_head},
+        ]
     )
     start = _restore(checkpoint, student, averaged, optimizer)
     for epoch in range(config.epochs):

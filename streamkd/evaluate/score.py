@@ -50,7 +50,7 @@ def _score_together(engine: InferenceEngine, clips: Sequence[UInt8Array]) -> lis
     return [np.stack(rows).astype(np.float32) for rows in probs]
 
 
-def clip_score(probs: FloatArray, warmup_frames: int) -> NDArray[np.float64]:
+def clip_score(probs: NDArray[np.floating], warmup_frames: int) -> NDArray[np.float64]:
     """One row per class for a clip: the mean over the frames after warm-up (`[T, C]` to `[C]`)."""
     return np.asarray(probs[scored_frames(warmup_frames, len(probs))].mean(axis=0), dtype=np.float64)
 

@@ -1,0 +1,293 @@
+"""From a folder of labelled clips to a shipped bundle: split, train, calibrate, quantise, measure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from streamkd.bundle import read_bundle
+from streamkd.distill.bundles import BundleParts, lineage, write_bundle
+from streamkd.distill.features import FeatureSet, cache_features
+from streamkd.distill.objectives.response import soft_cross_entropy
+from streamkd.distill.train import FitConfig, fit, hard_targets, set_standardiser
+from streamkd.engine.openvino import OpenVinoEngine
+from streamkd.errors import TrainingError
+from streamkd.evaluate.actions import shortcut_auc
+from streamkd.evaluate.calibrate import choose_thresholds, fit_temperature, softmax
+from streamkd.evaluate.dataset import FrameCache, make_folds, read_dataset, read_folds, readable
+from streamkd.evaluate.metrics import action_metrics, bootstrap_by_source
+from streamkd.evaluate.score import clip_score, score_clips
+from streamkd.models.backbone import pretrained_backbone
+from streamkd.models.student import BACKBONE, Student, student_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from streamkd.bundle import Bundle, StudentSpec
+    from streamkd.evaluate.dataset import ClipRecord
+    from streamkd.types import FloatArray, UInt8Array
+
+RECIPE = "labels, joined streams, lite0 shift5 gru128"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """What `streamkd train` was asked to do.
+
+    Attributes:
+        data: Folder of clips.
+        out: Folder of the bundle.
+        exclude: SHA-256 of files that must not be used.
+        background: The class that opens no event.
+        folds: Number of folds; None takes `folds.csv`, or five.
+        out_of_fold: Measure by cross-validation over all folds; else train on three folds, calibrate on one and
+            measure on one (3:1:1). The shipped student is trained on everything afterwards, either way.
+        seed: Of everything random.
+        variants: Augmented copies of each clip.
+        resume: Continue an interrupted run of the same request.
+        cache: Where decoded frames and features are kept.
+        version: Name of the bundle; made from data and seed if empty.
+        fit: The recipe.
+    """
+
+    data: Path
+    out: Path
+    cache: Path
+    exclude: frozenset[str] = frozenset()
+    background: str = "normal"
+    folds: int | None = None
+    out_of_fold: bool = True
+    seed: int = 0
+    variants: int = 16
+    resume: bool = False
+    version: str = ""
+    fit: FitConfig = field(default_factory=FitConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """Streaming int8 logits of clips that the student at hand was not trained on."""
+
+    indices: tuple[int, ...]
+    logits: tuple[FloatArray, ...]  # [T, C] each
+
+
+class Development:
+    """One run of `streamkd train`.
+
+    Args:
+        request: What to do.
+        progress: Told what is being done and which share of it is done.
+        warn: Told, in one line, about clips that are left out.
+    """
+
+    def __init__(
+        self, request: TrainRequest, progress: Callable[[str, float], None], warn: Callable[[str], None]
+    ) -> None:
+        self._request = request
+        self._progress = progress
+        self._frames = FrameCache(request.cache / "frames")
+        spec = student_spec("unnamed", ("a", "b"))
+        found = read_dataset(request.data, exclude=request.exclude)
+        self.records = readable(found, self._frames, spec.rate_hz, spec.input_size, warn)
+        self.classes = split_classes(self.records, request.background)
+        self.labels = tuple(self.classes.index(record.label) for record in self.records)
+        self.folds = self._split()
+        # A continued run must be the same run: what was done for other clips or settings does not count.
+        said = [sorted(r.sha256 for r in self.records), self.folds, asdict(request.fit), request.seed, request.variants]
+        self._key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
+        self._work = request.cache / "runs" / self._key
+
+    def run(self) -> Bundle:
+        """Train, measure, and write the bundle.
+
+        Raises:
+            TrainingError: Too few classes, sources or clips in a fold.
+        """
+        request = self._request
+        features = cache_features(
+            self._new_student(),
+            self.records,
+            self._frames,
+            variants=request.variants,
+            seed=request.seed,
+            folder=request.cache / "features",
+            progress=self._progress,
+        )
+        spec = student_spec(request.version or f"lite0-5hz-{self._key}", self.classes, background=request.background)
+        if request.out_of_fold:
+            parts = [self._held_out(features, [k], f"fold {k}") for k in sorted(set(self.folds))]
+            calibration = measured = _join(parts)
+        else:
+            names = sorted(set(self.folds))
+            together = self._held_out(features, names[-2:], "held out")
+            calibration, measured = self._part(together, names[-2]), self._part(together, names[-1])
+        spec = self._calibrated(spec, calibration)
+        metrics = self._metrics(spec, measured)
+        student = self._fit(features, range(len(self.records)), "final")
+        parts_of_bundle = BundleParts(
+            spec,
+            lineage(
+                parent=None,
+                teachers=(),
+                recipe=RECIPE,
+                seed=request.seed,
+                data_sha256=[record.sha256 for record in self.records],
+            ),
+            metrics,
+        )
+        self._progress("quantising", 0.0)
+        bundle = write_bundle(request.out, student, parts_of_bundle, self._plain(range(len(self.records))))
+        self._progress("quantising", 1.0)
+        return bundle
+
+    def _split(self) -> tuple[int, ...]:
+        request = self._request
+        given = read_folds(request.data, self.records) if request.folds is None else None
+        sources = len({record.source for record in self.records})
+        count = min(request.folds or 5, sources)
+        folds = given or make_folds(self.records, max(count, 1), request.seed)
+        needed = 2 if request.out_of_fold else 3
+        if len(set(folds)) < needed:
+            raise TrainingError(
+                f"The clips come from {sources} source(s); splitting by source needs at least {needed}.",
+                hint="Name each clip's source in clips.csv, or add clips of other scenes.",
+            )
+        return tuple(folds)
+
+    def _new_student(self) -> Student:
+        torch.manual_seed(self._request.seed)
+        student = Student(student_spec("new", self.classes, background=self._request.background))
+        student.backbone.load_state_dict(pretrained_backbone(BACKBONE).state_dict())
+        return student.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+    def _fit(self, features: FeatureSet, indices: Sequence[int], name: str) -> Student:
+        chosen = features.subset(indices)
+        student = self._new_student()
+        set_standardiser(student, chosen)
+        checkpoint = self._work / f"{name.replace(' ', '-')}.pt"
+        if not self._request.resume:
+            checkpoint.unlink(missing_ok=True)
+        return fit(
+            student,
+            chosen,
+            hard_targets(tuple(self.labels[i] for i in indices), len(self.classes)),
+            soft_cross_entropy,
+            self._request.fit,
+            seed=self._request.seed,
+            progress=lambda what, share: self._progress(f"{name}: {what}", share),
+            checkpoint=checkpoint,
+        )
+
+    def _held_out(self, features: FeatureSet, out: Sequence[int], name: str) -> _HeldOut:
+        """Train on the other folds, and play the held-out clips through the int8 export."""
+        inside = [i for i, fold in enumerate(self.folds) if fold not in out]
+        outside = tuple(i for i, fold in enumerate(self.folds) if fold in out)
+        if {self.labels[i] for i in inside} != set(self.labels):
+            raise TrainingError(
+                f"Without fold {', '.join(map(str, out))}, a class has no clips left to train on.",
+                hint="Add clips of other sources, or use fewer folds.",
+            )
+        folder = self._work / name.replace(" ", "-")
+        if not (self._request.resume and folder.is_dir()):
+            student = self._fit(features, inside, name)
+            empty = lineage(parent=None, teachers=(), recipe=RECIPE, seed=self._request.seed, data_sha256=())
+            write_bundle(folder, student, BundleParts(student.spec, empty, {}), self._plain(inside))
+        bundle = read_bundle(folder)
+        probs = score_clips(OpenVinoEngine(bundle), self._plain(outside))
+        # At temperature 1: logits, up to a constant for each frame.
+        return _HeldOut(outside, tuple(np.log(one + np.float32(1e-9)) for one in probs))
+
+    def _plain(self, indices: Sequence[int]) -> list[UInt8Array]:
+        spec = student_spec("unnamed", self.classes, background=self._request.background)
+        return [self._frames.load(self.records[i], spec.rate_hz, spec.input_size).frames for i in indices]
+
+    def _part(self, whole: _HeldOut, fold: int) -> _HeldOut:
+        kept = [(i, one) for i, one in zip(whole.indices, whole.logits, strict=True) if self.folds[i] == fold]
+        return _HeldOut(tuple(i for i, _ in kept), tuple(one for _, one in kept))
+
+    def _calibrated(self, spec: StudentSpec, held_out: _HeldOut) -> StudentSpec:
+        labels = [self.labels[i] for i in held_out.indices]
+        temperature = round(fit_temperature(held_out.logits, labels, spec.warmup_frames), 4)
+        probs = [softmax(one / temperature) for one in held_out.logits]
+        thresholds = choose_thresholds(spec, probs, labels)
+        return spec.model_copy(update={"temperature": temperature, "thresholds": thresholds})
+
+    def _metrics(self, spec: StudentSpec, held_out: _HeldOut) -> dict[str, Any]:
+        labels = np.array([self.labels[i] for i in held_out.indices])
+        folds = np.array([self.folds[i] for i in held_out.indices])
+        records = [self.records[i] for i in held_out.indices]
+        scores = np.stack([clip_score(softmax(one / spec.temperature), spec.warmup_frames) for one in held_out.logits])
+
+        def area(index: NDArray[np.int64]) -> float | None:
+            return action_metrics(scores[index], labels[index], spec.classes, spec.background).roc_auc
+
+        bounds = bootstrap_by_source(area, [one.source for one in records], rng=np.random.default_rng(0), rounds=500)
+        return {
+            "held_out": asdict(action_metrics(scores, labels, spec.classes, spec.background)),
+            "held_out_roc_auc_interval": bounds,
+            "folds": {
+                str(k): asdict(action_metrics(scores[folds == k], labels[folds == k], spec.classes, spec.background))
+                for k in sorted(set(folds.tolist()))
+            },
+            "scored_on": "int8 export, streaming, clips of sources that the student had not seen",
+            "split": "cross-validation by source" if self._request.out_of_fold else "3:1:1 by source",
+            "shortcut_roc_auc": shortcut_auc(records, spec.background),
+            "training_clips": len(self.records),
+            "fit": asdict(self._request.fit),
+            "clips": {
+                one.file: [round(float(value), 4) for value in row] for one, row in zip(records, scores, strict=True)
+            },
+        }
+
+
+def _join(parts: Sequence[_HeldOut]) -> _HeldOut:
+    return _HeldOut(
+        tuple(i for part in parts for i in part.indices), tuple(one for part in parts for one in part.logits)
+    )
+
+
+def split_classes(records: Sequence[ClipRecord], background: str) -> tuple[str, ...]:
+    """Background first, then the others by name.
+
+    Raises:
+        TrainingError: There is no clip to learn from, one class only, or no background.
+    """
+    if not records:
+        raise TrainingError("None of the clips can be decoded.", hint="See the warnings above for each clip's reason.")
+    labels = sorted({record.label for record in records})
+    if len(labels) < 2:
+        raise TrainingError(
+            f"All clips have the label {labels[0]!r}; a student needs at least two classes.",
+            hint=f"Add clips labelled {background!r} that show nothing of interest."
+            if background not in labels
+            else "Add clips of what shall be found.",
+        )
+    if background not in labels:
+        raise TrainingError(
+            f"No clip has the label {background!r}; the labels are {', '.join(labels)}.",
+            hint="Add such clips, or name the class that shall open no event with --background.",
+        )
+    return (background, *(label for label in labels if label != background))
+
+
+def train_student(request: TrainRequest, progress: Callable[[str, float], None], warn: Callable[[str], None]) -> Bundle:
+    """Everything `streamkd train` does; see `TrainRequest`.
+
+    Raises:
+        InputError: The folder holds no clips or its list can't be read.
+        TrainingError: Too few classes or sources, or the loss is not a number any more.
+        DependencyError: Weights or nncf are not installed.
+    """
+    return Development(request, progress, warn).run()
+
+
+__all__ = ["RECIPE", "Development", "TrainRequest", "split_classes", "train_student"]
