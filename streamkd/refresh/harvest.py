@@ -153,6 +153,7 @@ class Harvester:
         self._plan = plan
         self._out_dir = out_dir
         self._queue: queue.Queue[tuple[Frame, FrameResult] | None] = queue.Queue(_QUEUE_FRAMES)
+        self._cameras: set[str] = set()
         self._windows: dict[str, _Window] = {}
         self._selections: dict[str, Selection] = {}
         self._kept: dict[int, HarvestedClip] = {}
@@ -200,6 +201,7 @@ class Harvester:
         if result.warming:  # the student's doubt means nothing yet
             self._windows.pop(frame.camera_id, None)
             return
+        self._cameras.add(frame.camera_id)
         signature = frame_signature(frame.grey)
         window = self._windows.get(frame.camera_id)
         if window is not None and self._ends(window, frame, signature, result):
@@ -224,7 +226,7 @@ class Harvester:
         return gap or result.model_version != window.model_version or is_cut(window.signature[-1], signature)
 
     def _skip(self) -> bool:
-        wanted_hz = self._plan.rate_hz * max(1, len(self._windows))
+        wanted_hz = self._plan.rate_hz * len(self._cameras)
         return bool(self._rng.random() >= self._plan.pictures_hz / wanted_hz)
 
     def _picture(self, frame: Frame) -> bytes:
