@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from streamkd.config import Config
+    from streamkd.store.records import Change
     from streamkd_service.api.stream import Streams
     from streamkd_service.runtime.handles import Actors, ControllerHandle
     from streamkd_service.runtime.session import RaySession
@@ -138,7 +139,7 @@ class _Service:
         from streamkd_service.metrics import ServiceMetrics  # noqa: PLC0415
 
         repository = open_repository(self._config.store.url.get_secret_value(), read_only=True)
-        app = create_app(controller, repository, self._config.api, ServiceMetrics())
+        app = create_app(controller, repository, self._config, ServiceMetrics())
         self._streams = app.state.streams
         options = uvicorn.Config(
             app,
@@ -211,11 +212,25 @@ async def _log_changes(controller: ControllerHandle) -> None:
             continue
         seq = batch.latest_seq if batch.reset else max([seq, *(change.seq for change in batch.changes)])
         for change in batch.changes:
-            _log.info(change.topic, **{key: value for key, value in change.data.items() if _is_plain(value)})
+            _log.info(change.topic, **log_fields(change))
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, (str, int, float, bool)) and value != ""
+_LOGGED: dict[str, tuple[str, ...]] = {
+    "event": ("id", "camera_id", "kind", "label", "score", "end_utc", "interrupted", "verdict"),
+    "camera": ("id", "enabled"),
+    "model": ("version", "live"),
+    "refresh": ("id", "status", "step", "detail"),
+}
+
+
+def log_fields(change: Change) -> dict[str, Any]:
+    """What a line of the log says about a change: which object, and what may have changed about it."""
+    data = change.data
+    found = {key: data[key] for key in _LOGGED[change.topic] if data.get(key) not in {None, "", False}}
+    status = data.get("status")
+    if isinstance(status, dict):
+        found |= {key: status[key] for key in ("state", "reason", "detail") if status.get(key)}
+    return found | ({"deleted": True} if change.action == "deleted" else {})
 
 
 @contextlib.contextmanager

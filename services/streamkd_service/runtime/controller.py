@@ -8,6 +8,7 @@ of its own, so that neither the event loop waits for a disk nor two writes happe
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version as installed_version
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from streamkd.clock import Clock
     from streamkd.config import Config
+    from streamkd.refresh.harvest import HarvestedClip
     from streamkd.store.records import CameraRecord, EventRecord, ModelRecord, RefreshRecord
     from streamkd.store.repository import Repository
     from streamkd.types import CameraStatus, Verdict
@@ -59,7 +61,9 @@ class WorkersPort(Protocol):
 
     async def snapshot(self, worker_id: str, camera_id: str) -> bytes: ...
 
-    async def harvest(self, worker_id: str, *arguments: Any) -> list[Any]: ...
+    async def harvest(
+        self, worker_id: str, seconds: float, clip_s: float, per_camera: int, out_dir: Path
+    ) -> list[HarvestedClip]: ...
 
 
 class JobsPort(Protocol):
@@ -69,12 +73,12 @@ class JobsPort(Protocol):
         self,
         entry: str,
         kwargs: dict[str, Any],
-        progress: Callable[[float, str], None] | None = None,
+        progress: Callable[[str, float], None] | None = None,
         *,
         nice: int = 19,
     ) -> Any: ...
 
-    def progressed(self, job_id: str, fraction: float, detail: str) -> None: ...
+    def progressed(self, job_id: str, detail: str, fraction: float) -> None: ...
 
 
 class Controller:
@@ -129,7 +133,7 @@ class Controller:
         self._models = await self.db(partial(Models.open, self.config, self._repository, self._clock))
         records = await self.db(partial(self._repository.sync_config_cameras, self.config.cameras))
         self._cameras = {record.config.id: record for record in records}
-        self._runner = RefreshRunner(self)
+        self._runner = RefreshRunner(self, self._clock, threads=os.cpu_count() or 1)
         await self._runner.recover()
         self._rearrange()
         housekeeping = Housekeeping(self.config, self._repository, self._models, self.db)
@@ -319,6 +323,22 @@ class Controller:
 
     # --- models and refreshes --------------------------------------------------------------------------------------
 
+    @property
+    def repository(self) -> Repository:
+        """The store; use it on the database's thread only (`db`)."""
+        return self._repository
+
+    @property
+    def live_model(self) -> ModelRecord:
+        """The version that serves."""
+        return self._models.live
+
+    async def harvest(
+        self, worker_id: str, seconds: float, clip_s: float, per_camera: int, out_dir: Path
+    ) -> list[HarvestedClip]:
+        """Let a worker collect footage for some time."""
+        return await self._workers.harvest(worker_id, seconds, clip_s, per_camera, out_dir)
+
     async def start_refresh(self, request: RefreshRequest) -> RefreshRecord:
         record = await self._runner.start(request)
         self.announce()
@@ -349,8 +369,8 @@ class Controller:
         _log.info("model changed", version=live.version)
         return live
 
-    async def job_progressed(self, job_id: str, fraction: float, detail: str) -> None:
-        self.jobs.progressed(job_id, fraction, detail)
+    async def job_progressed(self, job_id: str, detail: str, fraction: float) -> None:
+        self.jobs.progressed(job_id, detail, fraction)
 
     async def infer(self, path: Path, filename: str) -> ClipAnalysis:
         """Analyse an uploaded clip in a process of its own."""

@@ -90,6 +90,7 @@ class EngineLoop:
         """Run `command` on the loop's thread between two batches."""
         future: Future[Any] = Future()
         self._commands.put((command, future))
+        self._mailboxes.wake()
         return future
 
     def end_silent(self, camera_ids: Sequence[str], silent_s: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
 import os
 import secrets
 import shutil
@@ -23,6 +25,7 @@ _TEMP_PREFIX = "skd-"  # short: socket paths end at 107 bytes
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # close to the least that Ray takes; nothing large is ever put there
 _VITAL = frozenset({"raylet", "gcs_server"})
 _STOP_BUDGET_S = 2.0
+_PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h
 
 
 @dataclass(slots=True)
@@ -89,6 +92,8 @@ def _start_local(namespace: str) -> RaySession:
         os.environ.pop(name, None)
     import ray  # noqa: PLC0415
 
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    _adopt_orphans()
     _remove_abandoned()
     temp_dir = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX, dir="/tmp"))
     (temp_dir / "owner").write_text(str(os.getpid()), encoding="ascii")
@@ -165,6 +170,7 @@ def _descendants() -> list[psutil.Process]:
 def _end(processes: Iterable[psutil.Process], grace_s: float) -> None:
     """Wait for processes to end by themselves for `grace_s`, then kill the rest."""
     deadline_s = time.monotonic() + grace_s
+    processes = list(processes)
     left = [process for process in processes if _runs(process)]
     _, left = psutil.wait_procs(left, timeout=min(0.3, grace_s))
     for process in left:
@@ -175,6 +181,19 @@ def _end(processes: Iterable[psutil.Process], grace_s: float) -> None:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(left, timeout=1.0)
+    _reap(processes)
+
+
+def _adopt_orphans() -> None:
+    """Let processes whose parent ends become ours: Ray's grandchildren would else be left to an init that may not reap."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere init does it
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _reap(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(OSError):
+            os.waitpid(process.pid, os.WNOHANG)
 
 
 def _runs(process: psutil.Process) -> bool:

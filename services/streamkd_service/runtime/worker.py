@@ -22,6 +22,7 @@ from streamkd.media.mailbox import MailboxSet
 from streamkd.clock import SystemClock
 from streamkd.errors import StreamkdError, UnavailableError
 from streamkd.pipeline import GAP_S, Pipeline
+from streamkd.refresh.harvest import Harvester, HarvestPlan
 from streamkd_service.runtime.engine_loop import EngineLoop
 from streamkd_service.runtime.histograms import LATENCY_BOUNDS_MS, Histogram
 from streamkd_service.runtime.outbox import Outbox
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from streamkd.clock import Clock
     from streamkd.config import CameraConfig
     from streamkd.engine import InferenceEngine
+    from streamkd.refresh.harvest import HarvestedClip
     from streamkd.types import Frame, FrameResult
     from streamkd_service.runtime.ports import Assignment, ReportReply
 
@@ -121,6 +123,26 @@ class Worker:
             UnavailableError: It has not given a picture yet.
         """
         return self._readers.snapshot(camera_id)
+
+    def harvest(self, seconds: float, clip_s: float, per_camera: int, out_dir: Path) -> list[HarvestedClip]:
+        """Collect short clips of every camera for some time; returns what was kept.
+
+        Raises:
+            UnavailableError: No model is loaded yet.
+        """
+        spec = self._readers.spec
+        if spec is None:
+            raise UnavailableError(f"{self.worker_id} has no model yet.", hint="Try again shortly.")
+        plan = HarvestPlan(clip_s=clip_s, per_camera=per_camera, rate_hz=spec.rate_hz)
+        harvester = Harvester(plan, out_dir)
+        self._taps.append(harvester.offer)
+        try:
+            self._ended.wait(seconds)
+        finally:
+            self._taps.remove(harvester.offer)
+            clips = harvester.finish()
+        _log.info("harvested", worker=self.worker_id, clips=len(clips), frames_lost=harvester.lost)
+        return clips
 
     # --- reporting -------------------------------------------------------------------------------------------------
 
