@@ -61,7 +61,7 @@ def mean_bounds(
     if n == 1:
         return MeanBounds(mean, -np.inf, np.inf, 1)
     quantile = float(stats.t.ppf(level, n - 1))
-    half = quantile * float(values.std(ddof=1)) / np.sqrt(n)
+    half = float(quantile * values.std(ddof=1) / np.sqrt(n))
     tail = float(stats.norm.cdf(-np.sqrt(n / (n - 1)) * quantile))
     drawn = values[rng.integers(0, n, (rounds, n))].mean(axis=1)
     low, high = np.quantile(drawn, [tail, 1.0 - tail])

@@ -12,6 +12,7 @@ import os
 import secrets
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
@@ -27,7 +28,6 @@ from streamkd_service.runtime.ports import RefreshRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from streamkd.clock import Clock
     from streamkd.config import Config
@@ -42,6 +42,7 @@ _LOOK_EVERY_S = 0.5
 _MOST_RESUMES = 2
 _MOST_THREADS = 8
 _SHOWN = 20  # refreshes looked through for one that was interrupted
+_STOPPED = (RefreshStatus.CANCELLED, "the service was stopped")
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -137,7 +138,7 @@ class RefreshRunner:
                 self._host.config.refresh,
                 id=identity,
                 parent_version=live.version,
-                parent_path=live.path,
+                parent_path=Path(live.path),
                 candidate_version=candidate_version(live.version, identity),
                 self_test=request.self_test,
                 seed=secrets.randbits(31),
@@ -178,6 +179,8 @@ class RefreshRunner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._task is not None and self._record is not None:  # cancelled before it had begun
+            await self._end(self._record, *_STOPPED)
 
     # --- life of one refresh ---------------------------------------------------------------------------------------
 
@@ -202,7 +205,7 @@ class RefreshRunner:
 
     async def _run(self, record: RefreshRecord, plan: steps.RefreshPlan) -> None:
         teller = asyncio.create_task(self._tell(), name="refresh-progress")
-        outcome = (RefreshStatus.CANCELLED, "the service was stopped")
+        outcome = _STOPPED
         try:
             outcome = await self._steps(plan)
         except _Refused as refusal:
