@@ -6,6 +6,8 @@ Every error that may reach a user says what was being done, with what, why it fa
 
 from __future__ import annotations
 
+from streamkd.types import FailureReason
+
 
 class StreamkdError(Exception):
     """Base of every error that a user may see; printed as one line, never as a traceback.
@@ -62,6 +64,17 @@ class UnavailableError(StreamkdError):
 
 class SourceError(StreamkdError):
     """A camera or recording can't be read; `reason` says which kind of failure it is."""
+
+    def __init__(self, message: str, *, hint: str = "", reason: FailureReason = FailureReason.ERROR) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_source_error, (self.message, self.hint, self.reason))
+
+
+def _rebuild_source_error(message: str, hint: str, reason: FailureReason) -> SourceError:
+    return SourceError(message, hint=hint, reason=reason)
 
 
 class BundleError(StreamkdError):

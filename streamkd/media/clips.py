@@ -66,7 +66,7 @@ def decode_clip(
         ) from error
 
 
-def _decode(  # noqa: PLR0917
+def _decode(
     container: av.container.InputContainer,
     path: Path,
     rate_hz: float,

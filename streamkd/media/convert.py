@@ -47,4 +47,9 @@ def to_grey(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -
     return cast("UInt8Array", small.to_ndarray())
 
 
-__all__ = ["GREY_HEIGHT", "GREY_WIDTH", "to_grey", "to_student_rgb"]
+def one_thread() -> dict[str, Any]:
+    """Arguments of `VideoReformatter.reformat` that keep it on the calling thread, where PyAV knows them."""
+    return _ONE_THREAD
+
+
+__all__ = ["GREY_HEIGHT", "GREY_WIDTH", "one_thread", "to_grey", "to_student_rgb"]

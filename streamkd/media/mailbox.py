@@ -29,6 +29,7 @@ class _Slot:
     taken: int = 0
     superseded: int = 0
     discarded: int = 0
+    segment: int = -1  # of the newest frame ever put
 
 
 class MailboxSet:
@@ -49,6 +50,7 @@ class MailboxSet:
             slot = self._slots.setdefault(frame.camera_id, _Slot())
             replaced, slot.frame = slot.frame, frame
             slot.put += 1
+            slot.segment = max(slot.segment, frame.segment)
             if replaced is None:
                 self._full += 1
                 self._changed.notify()
@@ -98,6 +100,12 @@ class MailboxSet:
                 slot.frame = None
                 slot.discarded += 1
                 self._full -= 1
+
+    def next_segment(self, camera_id: str) -> int:
+        """The first segment that a new reader of a camera may use, so that segments are unique in a worker's life."""
+        with self._changed:
+            slot = self._slots.get(camera_id)
+            return 0 if slot is None else slot.segment + 1
 
     def counts(self, camera_id: str) -> MailboxCounts:
         """What happened to a camera's frames so far."""

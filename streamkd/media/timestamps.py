@@ -25,8 +25,9 @@ class TimestampRepair:
     """Repairs the PTS of one camera, frame by frame, over all of its connections.
 
     Within a segment the result is strictly increasing and follows the camera's own differences. Repeats and small steps
-    back are moved on by a millisecond; a missing PTS is taken to be one usual interval after the last; a wrapped counter
-    goes on. A jump back, or a gap of more than `max_gap_s` and more than five usual intervals, begins a new segment.
+    back are moved on by a millisecond; a missing PTS is taken to be one usual interval after the last; a wrapped
+    counter goes on. A jump back, or a gap of more than `max_gap_s` and more than five usual intervals, begins a new
+    segment.
 
     Args:
         max_gap_s: Longest gap that the student's state may cross.
@@ -42,6 +43,7 @@ class TimestampRepair:
         self._segment = first_segment
         self._begin = True
         self._used = False
+        self._floating = False  # the segment's frames had no PTS so far
         self._origin_s = 0.0  # raw time of the segment's zero
         self._raw_s = 0.0  # the last frame's raw time, estimated where it was missing
         self._last_s = 0.0  # the last frame's repaired PTS
@@ -60,9 +62,16 @@ class TimestampRepair:
     def repair(self, raw_s: float | None) -> Stamp:
         """The place of the next frame, given the PTS it carries in seconds (None: it carries none)."""
         if self._begin:
+            self._floating = raw_s is None
             return self._new_segment(0.0 if raw_s is None else raw_s)
+        expected_s = self._last_s + self._interval_s
         if raw_s is None:
-            raw_s = self._origin_s + self._last_s + self._interval_s
+            raw_s = self._origin_s + expected_s
+        elif self._floating:
+            # So far no frame had a time. RTSP's first frame often has none, and the second says 1 / fps.
+            self._floating = False
+            if not 0 < raw_s - self._raw_s <= self._gap_s():
+                self._origin_s, self._raw_s = raw_s - expected_s, raw_s - self._interval_s
         step_s = raw_s - self._raw_s
         if step_s < -BACK_TOLERANCE_S:
             wrap_s = next((w for w in WRAPS_S if 0 < step_s + w <= self._gap_s()), None)
@@ -73,15 +82,11 @@ class TimestampRepair:
         elif step_s > self._gap_s():
             return self._new_segment(raw_s)
         if step_s > 0:
-            # A slow average: single doubled or halved intervals do not move the limit.
+            # A slow average: single doubled or halved intervals do not move the limit. The highest time seen stays the
+            # reference, or a camera that keeps stepping back would drift for ever.
             self._interval_s += 0.1 * (step_s - self._interval_s)
-        pts_s = raw_s - self._origin_s
-        if pts_s > self._last_s:
             self._raw_s = raw_s
-        else:
-            pts_s = self._last_s + STEP_S
-            # The highest time seen stays the reference, or a camera that keeps stepping back would drift for ever.
-            self._raw_s = max(self._raw_s, raw_s) if step_s > 0 else self._raw_s
+        pts_s = max(raw_s - self._origin_s, self._last_s + STEP_S)
         self._last_s = pts_s
         return Stamp(self._segment, pts_s)
 

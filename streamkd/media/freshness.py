@@ -1,0 +1,124 @@
+"""How old a live frame is when it arrives, and what to do with those that are too old.
+
+After a connection was silent, all that piled up comes at once and looks live. A frame's PTS tells when it was filmed,
+on a clock with an unknown origin; the smallest `arrival - PTS` seen is the origin under the fastest delivery seen, and
+what arrives later than that is old by the difference. The origin may rise slowly, because clocks of cameras and of
+machines drift apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamkd.errors import SourceError
+from streamkd.types import FailureReason
+
+if TYPE_CHECKING:
+    from streamkd.media.source import DecodedFrame
+
+DRIFT = 5e-4  # a quartz is off by 1e-4 at most; twice that, doubled for safety
+LOOSE_DRIFT = 0.05  # of cameras that count frames instead of reading a clock
+JUMP_BACK_S = 0.5
+_SETTLE_S = 1.0
+_HELD = 16
+_LAG_S = 5.0
+_BLOCKED_SHARE = 0.25  # of the frame interval: reading that waited this long found nothing lying ready
+
+
+class LaggingError(SourceError):
+    """For seconds every frame has been too old, and they do not catch up."""
+
+
+class ArrivalClock:
+    """Age of frames at arrival, in seconds; 0 for the fastest delivery seen.
+
+    Args:
+        drift: Seconds a second by which the origin may rise.
+    """
+
+    def __init__(self, drift: float = DRIFT) -> None:
+        self._drift = drift
+        self._offset_s: float | None = None
+        self._at_s = 0.0
+        self._raw_s = 0.0
+
+    def learn(self, arrived_s: float, raw_pts_s: float) -> None:
+        """Take a frame's delivery into account."""
+        offset_s = arrived_s - raw_pts_s
+        if self._offset_s is None or raw_pts_s < self._raw_s - JUMP_BACK_S:
+            self._offset_s = offset_s  # the camera's clock was set back: nothing learnt before holds
+        else:
+            risen_s = self._offset_s + self._drift * max(0.0, arrived_s - self._at_s)
+            self._offset_s = min(offset_s, risen_s)
+        self._at_s, self._raw_s = max(self._at_s, arrived_s), raw_pts_s
+
+    def age_s(self, arrived_s: float, raw_pts_s: float) -> float:
+        """How old a frame is, after `learn`."""
+        return 0.0 if self._offset_s is None else max(0.0, arrived_s - raw_pts_s - self._offset_s)
+
+
+class FreshnessGate:
+    """Lets through one connection's frames that are fresh, in order.
+
+    The first frames of a connection may have been lying ready, and only the first one that reading had to wait for says
+    how old they were: they are held back until then, a second at most.
+
+    Args:
+        max_age_s: Older frames are dropped.
+        interval_s: Time between the camera's frames, if it says.
+        drift: See `ArrivalClock`.
+    """
+
+    def __init__(self, max_age_s: float, *, interval_s: float = 0.04, drift: float = DRIFT) -> None:
+        self._max_age_s = max_age_s
+        self._blocked_s = _BLOCKED_SHARE * interval_s
+        self._clock = ArrivalClock(drift)
+        self._held: list[DecodedFrame] | None = []  # None once settled
+        self._late_since: tuple[float, float] | None = (
+            None  # (time, age) of the first of the latest run of stale frames
+        )
+        self.stale = 0
+
+    def push(self, frame: DecodedFrame) -> list[DecodedFrame]:
+        """The fresh frames that can be given on now that `frame` has arrived.
+
+        Raises:
+            LaggingError: For seconds every frame has been too old, and they do not catch up; connect again.
+        """
+        if frame.raw_pts_s is not None:
+            self._clock.learn(frame.arrived_s, frame.raw_pts_s)
+        if self._held is None:
+            return [frame] if self._fresh(frame) else []
+        self._held.append(frame)
+        first = self._held[0]
+        settled = len(self._held) > 1 and frame.waited_s >= self._blocked_s
+        if not settled and frame.arrived_s - first.arrived_s < _SETTLE_S:
+            if len(self._held) > _HELD:
+                del self._held[0]
+                self.stale += 1
+            return []
+        held, self._held = self._held, None
+        return [waiting for waiting in held if self._fresh(waiting)]
+
+    def _fresh(self, frame: DecodedFrame) -> bool:
+        # Without a PTS nothing is known; such frames are few, and between others.
+        age_s = 0.0 if frame.raw_pts_s is None else self._clock.age_s(frame.arrived_s, frame.raw_pts_s)
+        if age_s <= self._max_age_s:
+            self._late_since = None
+            return True
+        self.stale += 1
+        if self._late_since is None:
+            self._late_since = (frame.arrived_s, age_s)
+        since_s, first_age_s = self._late_since
+        if frame.arrived_s - since_s > _LAG_S:
+            if age_s > 0.9 * first_age_s:
+                raise LaggingError(
+                    f"Frames come {age_s:.1f} s late and do not catch up.",
+                    hint="Lower the camera's bitrate, or the load of this machine.",
+                    reason=FailureReason.TIMEOUT,
+                )
+            self._late_since = (frame.arrived_s, age_s)
+        return False
+
+
+__all__ = ["DRIFT", "LOOSE_DRIFT", "ArrivalClock", "FreshnessGate", "LaggingError"]

@@ -1,0 +1,273 @@
+"""A camera's reader: connect → decode → sample → convert what is due → mailbox, again and again on a thread of its own.
+
+Recordings take the same way without thread, mailbox and drops: `read_recording`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamkd.clock import Clock, SystemClock
+from streamkd.errors import SourceError
+from streamkd.media.due import DueFrames
+from streamkd.media.freshness import DRIFT, LOOSE_DRIFT, FreshnessGate, LaggingError
+from streamkd.media.liveness import SightWatch, StallWatch
+from streamkd.media.reconnect import BackOff, Link, Phase, Signal, connecting, transition
+from streamkd.media.recording import read_recording
+from streamkd.media.source import SourceKind, SourceStats, open_camera
+from streamkd.types import CameraState, CameraStatus, DropReason, FailureReason, Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from streamkd.config import CameraConfig
+    from streamkd.media.mailbox import MailboxSet
+    from streamkd.media.source import DecodedFrame, SourceInfo
+
+STOP_S = 1.0
+_RATE_WINDOW_S = 4.0
+_LAGS_TO_LOOSEN = 3
+_PACE_JUMP_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderCounts:
+    """Cumulative since the reader began, over all of its connections.
+
+    What the mailbox supersedes is counted there (`MailboxSet.counts`).
+    """
+
+    received: int = 0  # packets
+    decoded: int = 0
+    due: int = 0
+    converted: int = 0  # due frames that were put into the mailbox
+    stalls: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)  # by DropReason: corrupt, stale
+    reconnects: dict[str, int] = field(default_factory=dict)  # attempts after a failure, by its FailureReason
+
+
+class CameraReader:
+    """Reads one camera until it is stopped; connects again whenever that fails.
+
+    Args:
+        camera: Address, transport and timeouts.
+        mailboxes: Where the newest due frame is left.
+        rate_hz: Of the student.
+        size: Height and width of the student's input.
+        clock: Time.
+        max_frame_age_s: Frames that are older when they arrive are dropped.
+        back_off: When to connect again.
+        rng: For the jitter.
+        on_decode_ms: Gets the decoding time of every frame, on the reader's thread.
+    """
+
+    def __init__(
+        self,
+        camera: CameraConfig,
+        mailboxes: MailboxSet,
+        rate_hz: float,
+        size: int,
+        *,
+        clock: Clock | None = None,
+        max_frame_age_s: float = 0.5,
+        back_off: BackOff | None = None,
+        rng: np.random.Generator | None = None,
+        on_decode_ms: Callable[[float], None] | None = None,
+    ) -> None:
+        self._camera = camera
+        self._mailboxes = mailboxes
+        self._clock = clock or SystemClock()
+        self._max_frame_age_s = max_frame_age_s
+        self._back_off = back_off or BackOff()
+        self._rng = rng or np.random.default_rng()
+        self._on_decode_ms = on_decode_ms or (lambda _: None)
+        self._due = DueFrames(camera.id, rate_hz, size, first_segment=mailboxes.next_segment(camera.id))
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"reader-{camera.id}", daemon=True)
+        # Everything below is shared with who asks, under the lock.
+        self._lock = threading.Lock()
+        self._link = connecting(self._clock.monotonic_s())
+        self._stats = SourceStats()
+        self._converted = self._stale = 0
+        self._reconnects: dict[str, int] = {}
+        self._stall, self._sight = StallWatch(), SightWatch()
+        self._info: SourceInfo | None = None
+        self._detail = ""
+        self._latest: Frame | None = None
+        self._arrivals: deque[float] = deque(maxlen=512)
+        self._lags = 0
+        self._pace_from: float | None = None  # monotonic time of PTS 0 of a recording
+        self._shown_state = CameraState.CONNECTING
+        self._since_utc: datetime = self._clock.utc()
+
+    # --- asked from any thread -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """End the reader; after this nothing is put into the mailbox any more.
+
+        A thread that waits for the network can't be woken: it is left to its own timeout, and finds that it has ended.
+        """
+        with self._lock:
+            self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def counts(self) -> ReaderCounts:
+        """What has happened so far."""
+        with self._lock:
+            return ReaderCounts(
+                received=self._stats.packets,
+                decoded=self._stats.frames,
+                due=self._due.due,
+                converted=self._converted,
+                stalls=self._stall.stalls,
+                dropped={str(DropReason.CORRUPT): self._stats.corrupt, str(DropReason.STALE): self._stale},
+                reconnects=dict(self._reconnects),
+            )
+
+    def snapshot(self, *, max_width_px: int = 1280) -> bytes | None:
+        """The newest picture as a JPEG; None while there is no connection that gives pictures."""
+        with self._lock:
+            latest = self._latest
+        return None if latest is None or latest.picture is None else latest.picture.jpeg(max_width_px=max_width_px)
+
+    def status(self) -> CameraStatus:
+        """The camera as its reader sees it now; what the student says about it is not in it."""
+        now_s = self._clock.monotonic_s()
+        with self._lock:
+            state = self._state(now_s)
+            if state != self._shown_state:
+                self._shown_state, self._since_utc = state, self._clock.utc()
+            link, info, latest = self._link, self._info, self._latest
+            rate_hz = sum(now_s - at_s <= _RATE_WINDOW_S for at_s in self._arrivals) / _RATE_WINDOW_S
+            return CameraStatus(
+                camera_id=self._camera.id,
+                state=state,
+                reason=None if link.phase is Phase.ONLINE else link.reason,
+                detail="" if link.phase is Phase.ONLINE else self._detail,
+                since_utc=self._since_utc,
+                fps_received=rate_hz,
+                width=info.width if info else 0,
+                height=info.height if info else 0,
+                codec=info.codec if info else "",
+                frame_age_s=now_s - latest.received_s if latest else None,
+                next_attempt_in_s=None if link.retry_at_s is None else max(0.0, link.retry_at_s - now_s),
+            )
+
+    # --- the reader's thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._read_connection()
+            except SourceError as error:
+                self._fail(error)
+            except Exception as error:  # noqa: BLE001 - one camera's surprise must not end its reader
+                why = f"Camera {self._camera.id}: unexpected {type(error).__name__}."
+                self._fail(SourceError(why, reason=FailureReason.ERROR))
+            self._wait_for_retry()
+
+    def _read_connection(self) -> None:
+        """One connection, from connecting to its end."""
+        with open_camera(self._camera, self._clock, self._stats) as source:
+            if self._stopped.is_set():
+                return
+            self._due.restart(fps=source.info.fps)
+            with self._lock:
+                self._info = source.info
+                self._stall.restart()
+                self._sight.restart()
+            gate = None if source.info.kind is SourceKind.FILE else self._gate(source.info.fps)
+            for decoded in source.frames(self._stopped.is_set):
+                self._on_decode_ms(decoded.decode_ms)
+                self._saw(decoded)
+                for fresh in self._pace(decoded) if gate is None else self._fresh(gate, decoded):
+                    frame = self._due.push(fresh)
+                    if frame is not None:
+                        self._deliver(frame)
+            if not self._stopped.is_set():
+                raise SourceError(f"Recording {source.info.shown} ended.", reason=FailureReason.ENDED)
+
+    def _gate(self, fps: float) -> FreshnessGate:
+        # A camera that is always found to lag probably has a clock that is off, and would never be analysed.
+        drift = LOOSE_DRIFT if self._lags >= _LAGS_TO_LOOSEN else DRIFT
+        return FreshnessGate(self._max_frame_age_s, interval_s=1.0 / fps if fps > 0 else 0.04, drift=drift)
+
+    def _fresh(self, gate: FreshnessGate, decoded: DecodedFrame) -> list[DecodedFrame]:
+        before = gate.stale
+        try:
+            return gate.push(decoded)
+        finally:
+            self._stale += gate.stale - before
+
+    def _pace(self, decoded: DecodedFrame) -> list[DecodedFrame]:
+        """Wait until a recording's frame is due to be shown, as if a camera had sent it now."""
+        raw_s, now_s = decoded.raw_pts_s or 0.0, self._clock.monotonic_s()
+        if self._pace_from is None or abs(self._pace_from + raw_s - now_s) > _PACE_JUMP_S:
+            self._pace_from = now_s - raw_s
+        wait_s = self._pace_from + raw_s - now_s
+        if wait_s > 0:
+            self._clock.wait(self._stopped, wait_s)
+        return [replace(decoded, arrived_s=self._clock.monotonic_s())]
+
+    def _saw(self, decoded: DecodedFrame) -> None:
+        with self._lock:
+            self._link = self._transition(Signal.FRAME, decoded.arrived_s)
+            self._stall.saw(decoded.arrived_s)
+            self._arrivals.append(decoded.arrived_s)
+
+    def _deliver(self, frame: Frame) -> None:
+        with self._lock:
+            if self._stopped.is_set():
+                return
+            self._sight.saw(frame.grey, frame.received_s)
+            self._latest = frame
+            self._mailboxes.put(frame)
+            self._converted += 1
+
+    def _fail(self, error: SourceError) -> None:
+        now_s = self._clock.monotonic_s()
+        with self._lock:
+            self._stall.stalled(now_s)
+            self._stall.restart()
+            self._sight.restart()
+            self._arrivals.clear()
+            self._latest, self._pace_from = None, None
+            self._detail = str(error)
+            self._lags += isinstance(error, LaggingError)
+            self._link = self._transition(Signal.FAILED, now_s, error.reason)
+
+    def _wait_for_retry(self) -> None:
+        if self._stopped.is_set() or self._link.retry_at_s is None:
+            return
+        wait_s = self._link.retry_at_s - self._clock.monotonic_s()
+        if wait_s > 0 and self._clock.wait(self._stopped, wait_s):
+            return
+        with self._lock:
+            reason = str(self._link.reason)
+            self._reconnects[reason] = self._reconnects.get(reason, 0) + 1
+            self._link = self._transition(Signal.RETRY, self._clock.monotonic_s())
+
+    def _transition(self, signal: Signal, now_s: float, reason: FailureReason = FailureReason.ERROR) -> Link:
+        return transition(self._link, signal, now_s, self._rng, self._back_off, reason)
+
+    def _state(self, now_s: float) -> CameraState:
+        if self._link.phase is Phase.WAITING:
+            return CameraState.BACKING_OFF
+        if self._link.phase is Phase.CONNECTING:
+            return CameraState.CONNECTING
+        if self._stall.stalled(now_s):
+            return CameraState.STALLED
+        return self._sight.state or CameraState.ONLINE
+
+
+__all__ = ["CameraReader", "ReaderCounts", "read_recording"]

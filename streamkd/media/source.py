@@ -1,0 +1,371 @@
+"""Opening one camera or recording, and reading decoded frames from it until it ends.
+
+Everything is passive: a `Source` has no thread, and its container is touched only by the thread that iterates. Timeouts
+are those of PyAV, an interrupt that ffmpeg asks while it waits; so a server that is silent is noticed in time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import unquote, urlsplit
+
+import av
+import av.error
+import av.logging
+
+from streamkd.errors import SourceError
+from streamkd.media.failures import Target, open_failure, read_failure
+from streamkd.media.pieces import PieceJoiner
+from streamkd.types import FailureReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamkd.clock import Clock
+    from streamkd.config import CameraConfig
+
+    _Packet = av.Packet[av.VideoStream]
+
+# ffmpeg's log goes through a callback that needs the GIL: every camera would stop for every line.
+av.logging.set_level(None)
+
+UPLOAD_FORMATS = "mov,matroska,avi,mpegts"
+RECORDING_FORMATS = f"{UPLOAD_FORMATS},mpeg,flv,asf,ogg,nut,ivf,h264,hevc,mjpeg"
+_HTTP_FORMATS = f"{RECORDING_FORMATS},hls,mpjpeg,aac,mp3"
+# These give no times of their own that mean anything, only an assumed rate.
+_UNTIMED_FORMATS = frozenset({"mpjpeg", "mjpeg", "h264", "hevc"})
+_NO_KEYFRAME_S = 10.0
+_REMEMBERED_ARRIVALS = 64
+
+
+class SourceKind(StrEnum):
+    RTSP = "rtsp"
+    HTTP = "http"
+    FILE = "file"
+
+
+# The protocol lists are closed, so that a playlist or a redirect can't make ffmpeg read files or join `concat:` parts.
+_PROTOCOLS = {
+    SourceKind.RTSP: "rtsp,rtp,udp,tcp,tls",
+    SourceKind.HTTP: "http,https,tls,tcp,hls,crypto",
+    SourceKind.FILE: "file",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What a source is, as far as it says so before its first frame."""
+
+    kind: SourceKind
+    shown: str  # its address without secrets
+    transport: str  # "tcp" or "udp" for RTSP, else ""
+    format: str
+    codec: str
+    width: int
+    height: int
+    fps: float  # 0 if unknown
+    duration_s: float | None  # of a recording that says so
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """One decoded frame.
+
+    Attributes:
+        frame: The picture; stays valid after the source is closed.
+        raw_pts_s: The PTS it carries in seconds, unrepaired; None if it carries none.
+        arrived_s: Monotonic clock when its packet had arrived.
+        waited_s: How long reading waited for the packet that completed it; about 0 for what had been lying ready.
+        decode_ms: Time the decoder took.
+    """
+
+    frame: av.VideoFrame
+    raw_pts_s: float | None
+    arrived_s: float
+    waited_s: float
+    decode_ms: float
+
+
+@dataclass(slots=True)
+class SourceStats:
+    """Counts of one connection, or of several."""
+
+    packets: int = 0
+    frames: int = 0  # decoded, those that were not given on included
+    corrupt: int = 0  # decoded or not, but not given on: loss, until the next keyframe
+    missing_pts: int = 0
+    keyframe_at: deque[int] = field(default_factory=lambda: deque(maxlen=16))  # index of the frame
+
+
+def kind_of(url: str) -> SourceKind:
+    """Which kind of source a URL or path names."""
+    scheme = urlsplit(url).scheme.lower()
+    if scheme in {"rtsp", "rtsps"}:
+        return SourceKind.RTSP
+    return SourceKind.HTTP if scheme in {"http", "https"} else SourceKind.FILE
+
+
+def open_camera(camera: CameraConfig, clock: Clock, stats: SourceStats | None = None) -> Source:
+    """Connect to a camera; `stats` goes on counting over connections.
+
+    Raises:
+        SourceError: It can't be reached or read, or has no video; `reason` says which.
+    """
+    url = camera.url.get_secret_value()
+    kind = kind_of(url)
+    if kind is SourceKind.FILE:
+        return open_recording(_path_of(url), clock, stats=stats)
+    options = {"protocol_whitelist": _PROTOCOLS[kind]}
+    if kind is SourceKind.RTSP:
+        # Guessing the frame rate would read for seconds before the first frame is given on, and the rest of what was
+        # read would come late by as much. Sound is not asked for.
+        options |= {
+            "rtsp_transport": camera.transport,
+            "allowed_media_types": "video",
+            "fpsprobesize": "0",
+            "analyzeduration": "500000",
+        }
+    else:
+        options |= {"format_whitelist": _HTTP_FORMATS, "fpsprobesize": "0"}
+    target = Target(url, f"Camera {camera.id} ({camera.redacted_url})", network=True)
+    timeouts = (camera.open_timeout_s, camera.read_timeout_s)
+    transport = camera.transport if kind is SourceKind.RTSP else ""
+    return _open(target, kind, url, options, timeouts, clock, transport, stats)
+
+
+def open_recording(
+    path: Path, clock: Clock, *, formats: str = RECORDING_FORMATS, stats: SourceStats | None = None
+) -> Source:
+    """Open a video file.
+
+    Args:
+        path: The file.
+        clock: Time.
+        stats: Counts to go on from.
+        formats: Comma-separated ffmpeg demuxers that may read it; playlists are in none of the lists here.
+
+    Raises:
+        SourceError: It is missing, not a video, or of a format that is not allowed.
+    """
+    options = {"protocol_whitelist": _PROTOCOLS[SourceKind.FILE], "format_whitelist": formats}
+    # An absolute path can't be taken for a protocol, whatever the file is called.
+    name = str(path.absolute())
+    return _open(Target(name, str(path), network=False), SourceKind.FILE, name, options, None, clock, "", stats)
+
+
+def _path_of(url: str) -> Path:
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(url)
+
+
+def _open(
+    target: Target,
+    kind: SourceKind,
+    name: str,
+    options: dict[str, str],
+    timeouts: tuple[float, float] | None,
+    clock: Clock,
+    transport: str,
+    stats: SourceStats | None,
+) -> Source:
+    began_s = clock.monotonic_s()
+    try:
+        container = av.open(name, mode="r", options=options, timeout=timeouts)
+    except av.error.HTTPOtherClientError as error:
+        # Asked for video only, a camera that has none answers that nothing was set up.
+        if kind is SourceKind.RTSP and _has_only_sound(name, options, timeouts):
+            raise _no_video(target) from None
+        raise open_failure(error, target, elapsed_s=0, timeout_s=1) from None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        elapsed_s = clock.monotonic_s() - began_s
+        raise open_failure(error, target, elapsed_s=elapsed_s, timeout_s=timeouts[0] if timeouts else 1.0) from None
+    try:
+        return Source(container, target, kind, clock, transport, timeouts[1] if timeouts else 0.0, stats)
+    except BaseException:
+        container.close()
+        raise
+
+
+def _has_only_sound(name: str, options: dict[str, str], timeouts: tuple[float, float] | None) -> bool:
+    with (
+        contextlib.suppress(av.FFmpegError, OSError),
+        av.open(name, options=options | {"allowed_media_types": "video+audio"}, timeout=timeouts) as container,
+    ):
+        return not container.streams.video
+    return False
+
+
+def _no_video(target: Target) -> SourceError:
+    return SourceError(
+        f"{target.shown} has no video track.",
+        hint="Check that video is switched on and that the path is that of the picture, not of the sound.",
+        reason=FailureReason.NO_VIDEO,
+    )
+
+
+class Source:
+    """An open connection or file; iterate `frames` on one thread, then `close` on the same.
+
+    Raises:
+        SourceError: It has no video, or a codec that can't be decoded.
+    """
+
+    def __init__(
+        self,
+        container: av.container.InputContainer,
+        target: Target,
+        kind: SourceKind,
+        clock: Clock,
+        transport: str,
+        read_timeout_s: float,
+        stats: SourceStats | None = None,
+    ) -> None:
+        if not container.streams.video:
+            raise _no_video(target)
+        self._container, self._target, self._clock = container, target, clock
+        self._read_timeout_s = read_timeout_s
+        self._stream = stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise SourceError(
+                f"{target.shown} uses a video codec that can't be decoded.",
+                hint="Set the camera to H.264 or H.265.",
+                reason=FailureReason.UNSUPPORTED,
+            )
+        stream.thread_count = 1
+        self._untimed = kind is not SourceKind.FILE and container.format.name in _UNTIMED_FORMATS
+        self._joiner = PieceJoiner(stream.codec_context.name) if kind is SourceKind.RTSP else None
+        self._arrivals: dict[int, float] = {}
+        self._corrupt_since_s: float | None = None
+        self.stats = stats or SourceStats()
+        self.info = SourceInfo(
+            kind=kind,
+            shown=target.shown,
+            transport=transport,
+            format=container.format.name,
+            codec=stream.codec_context.name,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            fps=float(stream.average_rate or stream.guessed_rate or 0),
+            duration_s=container.duration / av.time_base if container.duration else None,
+        )
+
+    def frames(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[DecodedFrame]:
+        """Decoded frames in order of presentation, until a recording's end or until `stopped()`.
+
+        After loss or damage nothing is given on until the next keyframe.
+
+        Raises:
+            SourceError: The connection was cut, is silent, or sends nothing but damage; a camera's stream ended.
+        """
+        packets = self._container.demux(self._stream)
+        while not stopped():
+            asked_s = self._clock.monotonic_s()
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError) as error:
+                raise read_failure(error, self._target, timeout_s=self._read_timeout_s) from None
+            if packet is None:
+                break
+            arrived_s = self._clock.monotonic_s()
+            for ready in self._complete(packet):
+                yield from self._decode(ready, arrived_s, arrived_s - asked_s)
+        else:
+            return
+        if self.info.kind is not SourceKind.FILE:
+            raise SourceError(
+                f"Reading {self._target.shown} ended: the other side ended the stream.",
+                hint="Nothing to do if the camera restarts; it is tried again.",
+                reason=FailureReason.ENDED,
+            )
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _complete(self, packet: _Packet) -> Iterator[_Packet]:
+        if packet.size == 0:  # the end: whatever is held back, then the decoder's own rest
+            yield from self._joiner.flush() if self._joiner else ()
+            yield packet
+            return
+        self.stats.packets += 1
+        yield from self._joiner.push(packet) if self._joiner else (packet,)
+
+    def _decode(self, packet: _Packet, arrived_s: float, waited_s: float) -> Iterator[DecodedFrame]:
+        if packet.pts is not None:
+            self._arrivals[packet.pts] = arrived_s
+            if len(self._arrivals) > _REMEMBERED_ARRIVALS:
+                del self._arrivals[next(iter(self._arrivals))]
+        began_s = self._clock.monotonic_s()
+        try:
+            decoded = self._stream.codec_context.decode(packet)
+        except av.error.EOFError:
+            return
+        except av.FFmpegError:
+            self._lose(1)
+            return
+        decode_ms = (self._clock.monotonic_s() - began_s) * 1e3
+        if packet.is_corrupt:
+            self._corrupt_since_s = self._corrupt_since_s or began_s
+        for frame in decoded:
+            self.stats.frames += 1
+            if frame.key_frame:
+                self.stats.keyframe_at.append(self.stats.frames)
+            if self._intact(frame):
+                came_s = self._arrivals.pop(frame.pts, arrived_s) if frame.pts is not None else arrived_s
+                yield DecodedFrame(frame, self._time_of(frame, came_s), came_s, waited_s, decode_ms / len(decoded))
+
+    def _time_of(self, frame: av.VideoFrame, arrived_s: float) -> float | None:
+        if self._untimed:
+            return arrived_s
+        if frame.pts is None:
+            self.stats.missing_pts += 1
+            return None
+        return float(frame.time)
+
+    def _intact(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame may be given on; a frame after loss shows smears until a keyframe repairs the picture."""
+        if frame.is_corrupt:
+            self._lose(1)
+            return False
+        if self._corrupt_since_s is not None:
+            if not frame.key_frame:
+                self._lose(1)
+                return False
+            self._corrupt_since_s = None
+        return True
+
+    def _lose(self, frames: int) -> None:
+        now_s = self._clock.monotonic_s()
+        self.stats.corrupt += frames
+        if self._corrupt_since_s is None:
+            self._corrupt_since_s = now_s
+        elif self._read_timeout_s and now_s - self._corrupt_since_s > _NO_KEYFRAME_S:
+            raise SourceError(
+                f"Reading {self._target.shown} ended: no intact picture for {_NO_KEYFRAME_S:g} s.",
+                hint="Use transport tcp; set the camera to a keyframe every 1 to 4 s.",
+                reason=FailureReason.CORRUPT,
+            )
+
+
+__all__ = [
+    "RECORDING_FORMATS",
+    "UPLOAD_FORMATS",
+    "DecodedFrame",
+    "Source",
+    "SourceInfo",
+    "SourceKind",
+    "SourceStats",
+    "kind_of",
+    "open_camera",
+    "open_recording",
+]

@@ -1,0 +1,82 @@
+"""A real RTSP server for the demo, the tests and benchmarks: GStreamer's, one camera for each mount.
+
+Run with Debian's own Python, which has GStreamer's bindings:
+
+    /usr/bin/python3 tests/rtsp_server.py --port 8554 --mount door=/path/door.mp4 --mount yard=/path/yard.mp4
+
+Prints "ready rtsp://127.0.0.1:8554" when it listens. Every client gets the file from its beginning, at its own pace;
+at the file's end the stream ends, and whoever connects again gets it anew. With --shared all clients of a mount see
+the same moment.
+"""
+
+import argparse
+import signal
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+
+VIDEO = '( filesrc location="{path}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )'
+AUDIO_ONLY = "( audiotestsrc is-live=true ! audioconvert ! alawenc ! rtppcmapay name=pay0 pt=8 )"
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--mount", action="append", default=[], metavar="NAME=FILE", help="an H.264 MP4; repeatable")
+    parser.add_argument("--audio-mount", action="append", default=[], metavar="NAME", help="a stream without video")
+    parser.add_argument("--shared", action="store_true", help="all clients of a mount see the same moment")
+    parser.add_argument("--user", help="ask for this user and --password (basic authentication)")
+    parser.add_argument("--password", default="")
+    return parser.parse_args()
+
+
+def make_factory(launch, shared, user):
+    factory = GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(launch)
+    factory.set_shared(shared)
+    if user:
+        permissions = GstRtspServer.RTSPPermissions()
+        permissions.add_permission_for_role("viewer", "media.factory.access", True)
+        permissions.add_permission_for_role("viewer", "media.factory.construct", True)
+        factory.set_permissions(permissions)
+    return factory
+
+
+def ask_for_password(server, user, password):
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    server.set_auth(auth)
+
+
+def main():
+    arguments = parse_arguments()
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address(arguments.host)
+    server.set_service(str(arguments.port))
+    if arguments.user:
+        ask_for_password(server, arguments.user, arguments.password)
+    mounts = server.get_mount_points()
+    for mount in arguments.mount:
+        name, _, path = mount.partition("=")
+        mounts.add_factory(f"/{name}", make_factory(VIDEO.format(path=path), arguments.shared, arguments.user))
+    for name in arguments.audio_mount:
+        mounts.add_factory(f"/{name}", make_factory(AUDIO_ONLY, arguments.shared, arguments.user))
+    if not server.attach(None):
+        sys.exit(f"port {arguments.port} on {arguments.host} is taken; choose another with --port")
+    loop = GLib.MainLoop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, loop.quit)
+    print(f"ready rtsp://{arguments.host}:{server.get_bound_port()}", flush=True)
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()
