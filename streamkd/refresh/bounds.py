@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +53,8 @@ def mean_bounds(
         rng: Where the draws come from.
         rounds: Number of bootstrap draws.
     """
+    from scipy import stats  # noqa: PLC0415 - takes half a second and 50 MB that a Controller need not spend
+
     n = len(values)
     if n == 0:
         return MeanBounds(0.0, -np.inf, np.inf, 0)

@@ -28,29 +28,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamkd.engine import InferenceEngine
+    from streamkd.refresh.steps import SiteClip
     from streamkd.types import UInt8Array
 
     Progress = Callable[[str, float], None]
 
 _TIMED_STEPS = 60
 _UNTIMED_STEPS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class SiteClip:
-    """A harvested clip for the gate.
-
-    Attributes:
-        path: The file.
-        sha256: Of its bytes; finds its labels.
-        group: Of its camera.
-        held_out: Whether it was kept from training; the others only show the group's look.
-    """
-
-    path: Path
-    sha256: str
-    group: str
-    held_out: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,4 +202,4 @@ def _pair(
     return Paired(name, units, reference, parent, candidate)
 
 
-__all__ = ["SiteClip", "gather", "judge", "time_steps"]
+__all__ = ["gather", "judge", "time_steps"]

@@ -22,7 +22,6 @@ import numpy as np
 import streamkd
 from streamkd.config import SHIPPED
 from streamkd.errors import InputError
-from streamkd.refresh.evidence import SiteClip
 from streamkd.refresh.gate import GateLimits
 from streamkd.refresh.moments import as_cells, split_moments
 
@@ -80,6 +79,23 @@ class Harvest:
     uncertainty: tuple[float, ...]
     train: tuple[int, ...]
     held_out: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteClip:
+    """A harvested clip for the gate.
+
+    Attributes:
+        path: The file.
+        sha256: Of its bytes; finds its labels.
+        group: Of its camera.
+        held_out: Whether it was kept from training; the others only show the group's look.
+    """
+
+    path: Path
+    sha256: str
+    group: str
+    held_out: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +282,7 @@ __all__ = [
     "Harvest",
     "Job",
     "RefreshPlan",
+    "SiteClip",
     "clips_folder",
     "distil_job",
     "gate_job",
