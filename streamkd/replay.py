@@ -14,7 +14,7 @@ from streamkd.clock import Clock, SystemClock
 from streamkd.config import CameraConfig, EventsConfig
 from streamkd.engine.base import InferenceEngine
 from streamkd.events import RecordingTime
-from streamkd.media.reader import read_recording
+from streamkd.media.recording import read_recording
 from streamkd.pipeline import Pipeline
 from streamkd.types import EventUpdate, Frame, FrameResult
 

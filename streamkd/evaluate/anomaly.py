@@ -7,17 +7,21 @@ on it and the frames before it in the same file.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamkd.anomaly.motion import MotionScore
 from streamkd.errors import InputError
 from streamkd.evaluate.metrics import roc_auc
 from streamkd.media.greys import iter_grey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 LISTING = "labels.csv"
 _COLUMNS = ("file", "frames", "first_anomalous", "last_anomalous")

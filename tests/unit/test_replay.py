@@ -6,20 +6,25 @@ import csv
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from streamkd.clock import FakeClock
+import streamkd
+from streamkd.clock import FakeClock, SystemClock
 from streamkd.config import CameraConfig, EventsConfig
 from streamkd.engine import open_engine
 from streamkd.errors import UnsupportedMediaError
 from streamkd.events import RecordingTime
+from streamkd.media.mailbox import MailboxSet
+from streamkd.media.reader import CameraReader
 from streamkd.pipeline import Pipeline
 from streamkd.replay import analyse_frames, analyse_recording, collect, frames_of, paced, recording_camera
 from streamkd.types import FrameResult
 from streamkd_service.cli import EXIT_ERROR, main
 from tests.fakes import GREY, RED, FakeEngine, make_frame, make_tiny_bundle
 
+SHIPPED = Path(streamkd.__file__).parent / "assets" / "student"
 EVENTS = EventsConfig(smoothing_s=0.6, min_frames=2, close_after_s=1.0)
 FIGHT = [GREY] * 5 + [RED] * 15 + [GREY] * 15
 
@@ -130,6 +135,43 @@ def test_a_real_clip_has_the_name_of_its_camera_on_every_result(clip, alarming):
 
 def test_frames_have_the_size_of_the_model(clip, alarming):
     assert next(iter(frames_of(clip, alarming, "cam"))).rgb.shape == (32, 32, 3)
+
+
+def watch_live(config, engine):
+    """What the live path says about one camera's first connection: reader thread, mailbox, pipeline."""
+    mailboxes = MailboxSet()
+    live = Pipeline(engine, EventsConfig(), SystemClock(), epoch="w1")
+    live.add_camera(config)
+    reader = CameraReader(config, mailboxes, engine.spec.rate_hz, engine.spec.input_size)
+    reader.start()
+    told = []
+    try:
+        while reader.counts().reconnects == {} and not any(result.segment for result in told):
+            told += live.process(mailboxes.take(0.1))
+    finally:
+        reader.stop()
+    ends = [update for result in told if result.segment for update in result.updates]
+    return collect([*(result for result in told if not result.segment), *ends, *live.remove_camera(config.id)])
+
+
+@pytest.mark.parametrize("model", ["tiny", "shipped"])
+def test_replay_and_a_live_reader_agree_on_a_recording(clip, bundle, model):
+    """The live side decodes on its own thread, at the recording's pace, through the mailbox."""
+    engine = open_engine(bundle if model == "tiny" else SHIPPED)
+    engine.warm()
+    config = recording_camera(clip)
+    live = watch_live(config, engine)
+    analysed = {result.pts_s for result in live.results}
+    # On a busy machine the mailbox may have dropped a frame; what is compared is the same frames.
+    same = (frame for frame in frames_of(clip, engine, config.id) if frame.pts_s in analysed)
+    replayed = collect(analyse_frames(same, engine, config, EventsConfig()))
+    assert len(live.results) >= 8
+    assert [result.pts_s for result in live.results] == [result.pts_s for result in replayed.results]
+    for one, other in zip(live.results, replayed.results, strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-3)
+    assert [(e.label, e.start_pts_s, e.end_pts_s) for e in live.events] == [
+        (e.label, e.start_pts_s, e.end_pts_s) for e in replayed.events
+    ]
 
 
 def test_what_is_no_video_is_named(tmp_path, alarming):
