@@ -34,7 +34,7 @@ class _Format(StrEnum):
     JSON = "json"
 
 
-def replay(  # noqa: PLR0917 (typer reads the options from here)
+def replay(
     files: Annotated[list[Path], typer.Argument(help="Video files.", show_default=False)],
     speed: Annotated[str, typer.Option(help="'max', or a multiple of the recording's own pace such as 1.0.")] = "max",
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line: frames, events, a summary.")] = False,
