@@ -175,7 +175,7 @@ class LiveTable:
                 printed_s = time.monotonic()
                 for row in self.rows:
                     cells = zip(_COLUMNS, row.cells(), strict=True)
-                    self._console.print("  ".join(f"{name}={cell}" for name, cell in cells), highlight=False)
+                    self._console.print("  ".join(f"{name}={cell}" for name, cell in cells), highlight=False, soft_wrap=True)
             time.sleep(_REFRESH_S)
 
     def _draw(self) -> Group | Table:

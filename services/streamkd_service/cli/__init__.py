@@ -41,13 +41,14 @@ COMMANDS = (
     Command(("top",), "live:top", "A live table of a running service, and its events as they happen."),
     Command(("replay",), "replay:replay", "What the live path would have said about recordings."),
     Command(("train",), "train:train", "Train a student on your own clips."),
+    Command(("train-teacher",), "train:train_teacher", "Train a teacher on your own clips, for refreshes."),
     Command(("evaluate", "actions"), "train:evaluate_actions", "Accuracy, AUC and calibration on labelled clips."),
     Command(("evaluate", "anomaly"), "replay:evaluate_anomaly", "AUC of the anomaly score on labelled streams."),
     Command(("refresh",), "remote:refresh", "Distil a better student from the running cameras, behind the gate."),
     Command(("models", "list"), "remote:models_list", "The versions that a running service knows."),
     Command(("models", "promote"), "remote:models_promote", "Let a version serve."),
     Command(("models", "rollback"), "remote:models_rollback", "Let the version before serve again."),
-    Command(("db", "upgrade"), "db:upgrade", "Bring the database to this version's schema."),
+    Command(("db", "upgrade"), "db:db_upgrade", "Bring the database to this version's schema."),
     Command(("config", "check"), "live:config_check", "Check a configuration file, and print it with secrets masked."),
 )
 GROUPS = {

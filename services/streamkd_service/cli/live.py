@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from streamkd_service.cli import EXIT_NEGATIVE
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The YAML file; without it, defaults.")]
 UrlOption = Annotated[str | None, typer.Option("--url", help="Of the running service; STREAMKD_URL.")]
@@ -63,9 +66,14 @@ def check(
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds for opening and for reading.")] = 5.0,
 ) -> int:
     """Connect to a camera, decode its first frames and say what was found."""
+    from streamkd.errors import SourceError
     from streamkd.media.check import probe_camera
 
-    print(probe_camera(url, transport=transport, timeout_s=timeout))
+    try:
+        print(probe_camera(url, transport=transport, timeout_s=timeout))
+    except SourceError as error:
+        print(f"no video: {error}", file=sys.stderr)
+        return EXIT_NEGATIVE
     return 0
 
 

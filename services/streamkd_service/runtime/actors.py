@@ -154,7 +154,8 @@ class RayJobs:
         job_id = f"{os.getpid()}-{self._count}"
         if progress is not None:
             self._progress[job_id] = progress
-        task = ray.remote(_run_entry).options(num_cpus=0, max_retries=0, max_calls=1, name=entry)
+        # A process per call: what it imports (PyTorch) and what a clip does to it are gone with it.
+        task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_run_entry).options(name=entry)
         ref = task.remote(entry, kwargs, self._namespace, job_id if progress is not None else None, nice)
         try:
             return await ref

@@ -44,7 +44,7 @@ class Actors:
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(session.node_id, soft=False)
         common: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
         # The Controller owns the database, which may be a file on this machine.
-        self._controller = (
+        self._controller: Any = (
             ray.remote(ControllerActor)
             .options(
                 **common,
@@ -55,7 +55,7 @@ class Actors:
             )
             .remote(config, session.namespace)
         )
-        self._workers = [
+        self._workers: list[Any] = [
             ray.remote(WorkerActor)
             .options(
                 **common,

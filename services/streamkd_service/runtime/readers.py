@@ -80,6 +80,7 @@ class ReaderPool:
         self._before: dict[str, CameraTotals] = {}  # of readers that were stopped: counts never fall
         self._lock = threading.Lock()
         self.spec: StudentSpec | None = None  # set before the first reader starts
+        self.max_frame_age_s = 0.5
 
     def ids(self) -> list[str]:
         return list(self._running)
@@ -90,7 +91,15 @@ class ReaderPool:
     def start(self, configs: Iterable[CameraConfig]) -> None:
         assert self.spec is not None
         for config in configs:
-            reader = CameraReader(config, self._mailboxes, self.spec.rate_hz, self.spec.input_size, clock=self._clock)
+            reader = CameraReader(
+                config,
+                self._mailboxes,
+                self.spec.rate_hz,
+                self.spec.input_size,
+                clock=self._clock,
+                max_frame_age_s=self.max_frame_age_s,
+                on_decode_ms=self._decode_ms.observe,
+            )
             with self._lock:
                 self._running[config.id] = _Running(config, reader)
             reader.start()
@@ -133,9 +142,13 @@ class ReaderPool:
     def statuses(self, answers: Mapping[str, CameraAnswers]) -> tuple[CameraStatus, ...]:
         """Every camera as its reader and the engine loop see it now."""
         now_s = self._clock.monotonic_s()
-        return tuple(
-            merge_status(running.reader.status(), answers.get(name), now_s) for name, running in self._running.items()
-        )
+        told = []
+        for name, running in self._running.items():
+            status, known = running.reader.status(), answers.get(name)
+            if known is not None and status.state not in _ANSWERED:
+                known.result = None  # the next connection begins without an answer
+            told.append(merge_status(status, known, now_s))
+        return tuple(told)
 
     def totals(self, answers: Mapping[str, CameraAnswers]) -> tuple[CameraTotals, ...]:
         """Every camera's counts since the process began."""

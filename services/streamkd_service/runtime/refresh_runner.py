@@ -65,7 +65,9 @@ class RefreshHost(Protocol):
     """What the runner asks of the Controller."""
 
     config: Config
-    jobs: Jobs
+
+    @property
+    def jobs(self) -> Jobs: ...
 
     @property
     def repository(self) -> Repository: ...

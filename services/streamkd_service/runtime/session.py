@@ -145,7 +145,7 @@ def _cluster_failure() -> str | None:
 
     own = _node_id()
     try:
-        nodes = ray.nodes()
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
     except Exception as error:  # noqa: BLE001 - every failure means the same here
         return f"the Ray cluster does not answer: {_first_line(error)}"
     alive = any(node["NodeID"] == own and node["Alive"] for node in nodes)
@@ -185,7 +185,7 @@ def _end(processes: Iterable[psutil.Process], grace_s: float) -> None:
 
 
 def _adopt_orphans() -> None:
-    """Let processes whose parent ends become ours: Ray's grandchildren would else be left to an init that may not reap."""
+    """Become the parent of grandchildren whose parent ends; an init that does not reap would keep them as zombies."""
     with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere init does it
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

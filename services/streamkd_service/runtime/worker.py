@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import structlog
-from streamkd.media.mailbox import MailboxSet
 
 from streamkd.clock import SystemClock
 from streamkd.errors import StreamkdError, UnavailableError
+from streamkd.media.mailbox import MailboxSet
 from streamkd.pipeline import GAP_S, Pipeline
 from streamkd.refresh.harvest import Harvester, HarvestPlan
 from streamkd_service.runtime.engine_loop import EngineLoop
@@ -217,7 +217,7 @@ class Worker:
         if self._loop.pipeline is None:
             return
         if wanted.revision != self._applied_revision:
-            self._loop.max_frame_age_s = wanted.student.max_frame_age_s
+            self._loop.max_frame_age_s = self._readers.max_frame_age_s = wanted.student.max_frame_age_s
             self._apply_cameras(wanted.cameras)
             self._applied_revision = wanted.revision
         silent = self._readers.ids()

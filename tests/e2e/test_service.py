@@ -1,0 +1,132 @@
+"""The whole service on real RTSP cameras: what it finds, what it survives."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import httpx
+import pytest
+
+from streamkd.errors import StreamkdError
+from tests.processes import RtspServer, Service, wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
+
+LIVE = ("gate", "yard")
+BACK_WITHIN_S = 40.0  # the longest back-off is 30 s, connecting takes the rest
+
+
+@pytest.fixture(autouse=True)
+def _all_online(service: Service) -> None:
+    """Every test begins with the live cameras online, whatever the one before has done."""
+    for name in LIVE:
+        service.wait_state(name, "online", timeout_s=60.0)
+
+
+def test_live_cameras_are_analysed_at_the_student_s_rate(service):
+    before, began_s = service.counter("streamkd_frames_analysed_total", camera="gate"), time.monotonic()
+    time.sleep(6)
+    analysed = service.counter("streamkd_frames_analysed_total", camera="gate") - before
+    assert 4.0 <= analysed / (time.monotonic() - began_s) <= 6.0
+
+
+def test_an_absent_camera_says_why_and_when_it_tries_again(service):
+    status = service.wait_state("absent", "backing_off")
+    assert (status["reason"], status["next_attempt_in_s"] > 0) == ("not_found", True)
+
+
+def test_a_silent_camera_times_out(service):
+    assert service.wait_state("silent", "backing_off")["reason"] == "timeout"
+
+
+def test_events_have_their_snapshot(service):
+    event = wait_for(lambda: service.events(camera="gate", limit=1))[0]
+    picture = httpx.get(f"{service.api.url}/v1/events/{event['id']}/snapshot.jpg", trust_env=False)
+    assert (event["label"], picture.content[:2]) == ("fight", b"\xff\xd8")
+
+
+def test_the_stream_tells_of_new_events(service):
+    for message in service.api.stream():
+        if message.topic == "event":
+            assert message.data["camera_id"] in LIVE
+            return
+
+
+def test_a_live_snapshot_is_a_picture(service):
+    picture = httpx.get(f"{service.api.url}/v1/cameras/gate/snapshot.jpg", trust_env=False)
+    assert (picture.status_code, picture.content[:2]) == (200, b"\xff\xd8")
+
+
+def test_a_camera_is_added_and_removed_while_the_others_run(service, rtsp):
+    service.api.post("/v1/cameras", {"id": "door", "url": rtsp.url("door")})
+    service.wait_state("door", "online")
+    assert service.counter("streamkd_frames_analysed_total", camera="door") > 0
+    service.api.delete("/v1/cameras/door")
+    wait_for(lambda: 'camera="door"' not in service.api.text("/metrics"), why="the camera's series vanish")
+    assert [service.status(name)["state"] for name in LIVE] == ["online", "online"]
+
+
+def test_a_disabled_camera_rests(service, rtsp):
+    service.api.post("/v1/cameras", {"id": "rests", "url": rtsp.url("door"), "enabled": False})
+    assert service.status("rests")["state"] == "disabled"
+    service.api.delete("/v1/cameras/rests")
+
+
+def test_an_uploaded_clip_is_analysed(service, demo_clips):
+    with (demo_clips / "clips" / "fi001.mp4").open("rb") as clip:
+        answer = httpx.post(f"{service.api.url}/v1/infer", files={"file": clip}, timeout=60, trust_env=False)
+    assert (answer.status_code, len(answer.json()["frames"]) > 5) == (200, True)
+
+
+def test_every_camera_is_back_after_the_server_was_killed(service, rtsp: RtspServer):
+    rtsp.kill()
+    for name in LIVE:
+        service.wait_state(name, "backing_off", "connecting", timeout_s=15.0)
+    rtsp.start()
+    for name in LIVE:
+        service.wait_state(name, "online", timeout_s=BACK_WITHIN_S)
+
+
+def test_a_server_that_falls_silent_is_noticed_and_nothing_stale_is_analysed(service, rtsp: RtspServer):
+    rtsp.signal(signal.SIGSTOP)
+    try:
+        for name in LIVE:
+            service.wait_state(name, "stalled", "backing_off", "connecting", timeout_s=20.0)
+        old = service.counter("streamkd_end_to_end_seconds_bucket", le="1.0")
+        everything = service.counter("streamkd_end_to_end_seconds_count")
+    finally:
+        rtsp.signal(signal.SIGCONT)
+    for name in LIVE:
+        service.wait_state(name, "online", timeout_s=BACK_WITHIN_S)
+    late = service.counter("streamkd_end_to_end_seconds_count") - everything
+    assert late == service.counter("streamkd_end_to_end_seconds_bucket", le="1.0") - old
+
+
+def test_a_killed_worker_comes_back_and_nothing_acknowledged_is_lost(service):
+    acknowledged = {event["id"] for event in wait_for(lambda: service.events(limit=100))}
+    analysed = service.counter("streamkd_frames_analysed_total", camera="gate")
+    restarts = service.api.get("/v1/system")["workers"][0]["restarts"]
+    service.process_of("ray::WorkerActor").kill()
+    wait_for(lambda: service.api.get("/v1/system")["workers"][0]["restarts"] == restarts + 1, why="a new worker")
+    for name in LIVE:
+        service.wait_state(name, "online", timeout_s=BACK_WITHIN_S)
+    assert acknowledged <= {event["id"] for event in service.events(limit=500)}
+    assert service.counter("streamkd_frames_analysed_total", camera="gate") >= analysed
+
+
+def test_a_killed_controller_comes_back_with_the_same_cameras(service, rtsp):
+    service.api.post("/v1/cameras", {"id": "kept", "url": rtsp.url("door"), "enabled": False})
+    before = [camera["id"] for camera in service.api.get("/v1/cameras")]
+    started = service.api.get("/v1/system")["started_utc"]
+    service.process_of("ray::ControllerActor").kill()
+    wait_for(lambda: _answer(service, "/v1/system", "started_utc") not in {None, started}, why="a new Controller")
+    assert [camera["id"] for camera in service.api.get("/v1/cameras")] == before
+    service.api.delete("/v1/cameras/kept")
+
+
+def _answer(service: Service, path: str, key: str) -> str | None:
+    try:
+        return service.api.get(path)[key]
+    except StreamkdError:
+        return None

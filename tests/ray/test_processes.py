@@ -1,0 +1,95 @@
+"""How the service's processes live and end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from streamkd.bundle import read_bundle
+from streamkd.clock import SystemClock
+from streamkd.store import open_repository, upgrade
+from streamkd_service.runtime.models import record_of
+from tests.fakes import make_tiny_bundle
+from tests.processes import Service, command_line, started, wait_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
+GIB = 2**30
+
+
+def sessions() -> set[Path]:
+    return set(Path("/tmp").glob("skd-*"))
+
+
+def test_an_idle_session_needs_less_than_a_gibibyte(service):
+    with started(service):
+        pss = sum(process.memory_full_info().pss for process in service.family())
+    assert pss < GIB
+
+
+def test_ctrl_c_with_a_live_client_ends_within_5_s_and_leaves_nothing(service):
+    before = sessions()
+    with started(service):
+        family = service.family()
+        listening = threading.Thread(target=lambda: list(service.api.stream()), daemon=True)
+        listening.start()
+        wait_for(lambda: service.counter("streamkd_stream_clients") == 1, why="the client is counted")
+        took_s = service.interrupt()
+        left = [command_line(process) for process in family if process.is_running()]
+        listening.join(5)
+    assert (service.process.returncode, left, sessions() - before) == (0, [], set())
+    assert took_s < 5.0
+
+
+def test_a_second_ctrl_c_ends_at_once(service):
+    with started(service):
+        family = service.family()
+        service.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # so that it is two signals, not one
+        if service.process.poll() is None:
+            service.process.send_signal(signal.SIGINT)
+        service.process.wait(3)
+        left = psutil.wait_procs(family, timeout=1)[1]
+    assert left == []
+
+
+def test_the_service_ends_and_says_so_when_ray_dies(service):
+    with started(service):
+        family = service.family()
+        service.process_of("gcs_server").kill()
+        service.process.wait(5)
+        _, left = psutil.wait_procs(family, timeout=2)
+    assert (service.process.returncode, left) == (2, [])
+    assert "Ray" in service.log.read_text().splitlines()[-1]
+
+
+def test_cameras_are_there_again_after_kill_9(service):
+    with started(service):
+        service.api.post("/v1/cameras", {"id": "door", "url": "rtsp://127.0.0.1:1/door"})
+        service.kill()
+        service.start()
+        assert [camera["id"] for camera in service.api.get("/v1/cameras")] == ["door"]
+
+
+def test_a_promoted_model_is_swapped_in_and_rolled_back(service: Service):
+    folder = make_tiny_bundle(service.folder / "models" / "tiny-2", version="tiny-2")
+    url = service.config["store"]["url"]
+    upgrade(url)
+    with open_repository(url) as repository:
+        repository.add_model(record_of(read_bundle(folder), SystemClock()))
+    with started(service):
+        served = []
+        for path in ("/v1/models/tiny-2/promote", "/v1/models/rollback"):
+            service.api.post(path)
+            system = wait_for(lambda: _ready(service), why="every worker has the model")
+            served.append(system["model_version"])
+    assert served == ["tiny-2", "tiny-1"]
+
+
+def _ready(service: Service):
+    system = service.api.get("/v1/system")
+    return system if system["ready"] else None
