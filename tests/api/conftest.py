@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -74,11 +75,6 @@ def controller(repository: Repository, media_dir: Path) -> FakeController:
 
 
 @pytest.fixture
-def metrics() -> RecordedMetrics:
-    return RecordedMetrics()
-
-
-@pytest.fixture
 def serve(controller: FakeController, database_url: str, media_dir: Path, metrics: RecordedMetrics) -> Iterator[Serve]:
     """Start a server: `serve(token="…")` sets keys of the `api` section, `streams=` the limits of the live stream."""
     running: list[Served] = []
@@ -133,3 +129,18 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
             return found
         time.sleep(0.01)
     raise AssertionError(f"not within {timeout_s} s")
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What the service logs, entry by entry; a call waits until the last request has been logged."""
+    capture = structlog.testing.LogCapture()
+    before = structlog.get_config()
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, capture], cache_logger_on_first_use=False)
+
+    def entries() -> list[dict[str, Any]]:
+        wait_for(lambda: any(entry["event"] == "request" for entry in capture.entries))
+        return list(capture.entries)
+
+    yield entries
+    structlog.configure(**before)

@@ -198,7 +198,7 @@ class FakeController:
 
     async def infer(self, path: Path, filename: str) -> ClipAnalysis:
         self._fail()
-        self.uploads.append((filename, path.stat().st_size))
+        self.uploads.append((filename, path.stat().st_size))  # noqa: ASYNC240 - a fake may wait
         self.upload_paths.append(path)
         if isinstance(self.infer_result, Exception):
             raise self.infer_result

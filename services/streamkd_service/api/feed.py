@@ -31,7 +31,10 @@ class MetricsFeed:
 
     async def run(self) -> None:
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # noqa: BLE001 - a defect must not end the figures for good
+                _log.exception("metrics are not fresh")
             await asyncio.sleep(EVERY_S)
 
     async def refresh(self) -> None:

@@ -98,7 +98,7 @@ class Problem(BaseModel):
     errors: list[ProblemField] | None = Field(default=None, description="one entry a wrong field")
 
 
-def problem_response(  # noqa: PLR0917 - the members of a problem, in their usual order
+def problem_response(
     request: Request,
     status: int,
     detail: str,

@@ -136,8 +136,9 @@ class Streams:
         self._closed = False
 
     @property
-    def clients(self) -> int:
-        return len(self._clients)
+    def position(self) -> int | None:
+        """The newest seq that was broadcast; None before the Controller has answered."""
+        return self._seq
 
     def close(self) -> None:
         self._closed = True
@@ -152,6 +153,9 @@ class Streams:
                 await self._advance()
             except StreamkdError as error:
                 _log.warning("no live updates for now", reason=error.message)
+                await asyncio.sleep(RETRY_S)
+            except Exception:  # noqa: BLE001 - a defect must not end every stream for good
+                _log.exception("no live updates for now")
                 await asyncio.sleep(RETRY_S)
 
     async def _advance(self) -> None:

@@ -49,7 +49,7 @@ function paintCamera(card, data) {
   put("h3", data.name || data.id);
   card.querySelector("h3").title = `${data.id} · ${data.url}`;
   put(".state", status.state.replace("_", " "));
-  const again = status.next_attempt_in_s ? `next attempt in ${number(status.next_attempt_in_s, 0)} s` : "";
+  const again = status.next_attempt_in_s ? `next attempt in ${number(status.next_attempt_in_s, 0)}\u00a0s` : "";
   const size = status.width ? `${status.width}×${status.height} ${status.codec}` : "";
   const trouble = status.state === "online" ? "" : [status.detail, again].filter(Boolean).join(" · ");
   put(".detail", trouble || size);
@@ -147,9 +147,9 @@ async function paintEvent(known) {
   const { row, data } = known;
   const name = cameras.get(data.camera_id)?.data.name || data.camera_id;
   row.dataset.verdict = data.verdict ?? "";
-  row.querySelector(".label").textContent = data.kind === "anomaly" ? "anomaly" : data.label;
+  row.querySelector(".label").textContent = data.label;
   row.querySelector(".ongoing").hidden = data.end_utc !== null;
-  const lasted = data.end_utc ? ` · ${number((new Date(data.end_utc) - new Date(data.start_utc)) / 1000, 0)} s` : "";
+  const lasted = data.end_utc ? ` · ${number((new Date(data.end_utc) - new Date(data.start_utc)) / 1000, 0)}\u00a0s` : "";
   row.querySelector(".where").textContent = `${name} · ${clock(data.start_utc)}${lasted}`;
   row.querySelector(".event-score").textContent = number(data.score);
   row.querySelector(".confirm").setAttribute("aria-pressed", String(data.verdict === "confirmed"));

@@ -28,7 +28,7 @@ EventIdPath = Annotated[
     response_model=EventPageOut,
     responses=problems(401, 403, 422, 500, 503),
 )
-async def list_events(  # noqa: PLR0917 - one parameter a filter
+async def list_events(
     given: Given,
     camera: Annotated[str | None, Query(description="id of a camera", examples=["gate"])] = None,
     kind: Annotated[EventKind | None, Query(description="action or anomaly")] = None,
