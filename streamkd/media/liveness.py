@@ -133,7 +133,7 @@ def is_black(grey: UInt8Array, level: float) -> bool:
 
 
 def detail(grey: UInt8Array) -> float:
-    """Mean absolute difference between neighbouring 8 by 8 block means, in grey levels; noise averages out in a block."""
+    """Mean absolute difference between neighbouring 8 by 8 block means, in grey levels; noise averages out."""
     height, width = grey.shape[0] // _BLOCK * _BLOCK, grey.shape[1] // _BLOCK * _BLOCK
     blocks: NDArray[np.float32] = (
         grey[:height, :width].reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK).mean((1, 3), dtype=np.float32)

@@ -1,0 +1,141 @@
+"""Joining clips into one long recording that an RTSP server can play: for the demo, the tests and benchmarks."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+from av.video.reformatter import VideoReformatter
+
+from streamkd.clock import SystemClock
+from streamkd.errors import InputError, SourceError, UnsupportedMediaError
+from streamkd.media.convert import one_thread
+from streamkd.media.source import open_recording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+_BIT_RATE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Coded:
+    """One coded picture; muxing rewrites a packet's times, so the bytes are kept and a packet is made for each use."""
+
+    data: bytes
+    keyframe: bool
+
+
+def join_clips(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    width: int = 640,
+    height: int = 480,
+    fps: int = 15,
+    min_duration_s: float = 300.0,
+    gop: int = 30,
+    progress: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Join clips, over and over, into one H.264 MP4 with a fixed GOP, no B-frames and strictly increasing PTS.
+
+    Every clip is coded once; the repetitions are copies of the coded pictures with later times. The first clips fill
+    the last GOP of a pass, so that every pass begins with a keyframe on the same grid.
+
+    Args:
+        paths: The clips, in order.
+        out: The MP4 file, overwritten; incomplete if this raises.
+        width: Of every picture; clips are squeezed to it.
+        height: Of every picture.
+        fps: Frame rate; clips of another rate are resampled, at their own speed.
+        min_duration_s: The recording ends with the first pass that reaches it.
+        gop: Frames from keyframe to keyframe.
+        progress: Called now and then with the share that is done, 0 to 1.
+
+    Raises:
+        InputError: There are no clips, or one is not a video.
+    """
+    if not paths:
+        raise InputError("There are no clips to join.", hint="Name at least one video file.")
+    coded: list[_Coded] = []
+    with av.open(str(out), mode="w", format="mp4") as container:
+        stream = _encoder(container, width, height, fps, gop)
+        scaler = VideoReformatter()
+        for done, path in enumerate(paths):
+            for frame in _resampled(path, fps):
+                coded += _encode(stream, scaler, frame, len(coded))
+            progress(0.9 * (done + 1) / len(paths))
+        filling = itertools.chain.from_iterable(_resampled(path, fps) for path in itertools.cycle(paths))
+        while len(coded) % gop:
+            coded += _encode(stream, scaler, next(filling), len(coded))
+        total = len(coded)
+        while total < min_duration_s * fps:
+            total += len(coded)
+        for index in range(total):
+            picture = coded[index % len(coded)]
+            packet = av.Packet(picture.data)
+            packet.stream, packet.time_base = stream, Fraction(1, fps)
+            packet.pts = packet.dts = index
+            packet.duration, packet.is_keyframe = 1, picture.keyframe
+            container.mux(packet)
+    progress(1.0)
+
+
+def _encoder(container: av.container.OutputContainer, width: int, height: int, fps: int, gop: int) -> av.VideoStream:
+    options = {
+        "preset": "veryfast",
+        "tune": "zerolatency",  # a packet for every frame: the count of one is the time of the other
+        "bf": "0",
+        "g": str(gop),
+        "keyint_min": str(gop),
+        "sc_threshold": "0",
+        "maxrate": str(_BIT_RATE),
+        "bufsize": str(2 * _BIT_RATE),
+        # One slice a picture: servers that repeat SPS and PPS do it before every slice of a keyframe.
+        "x264-params": "sliced-threads=0:slices=1:threads=1",
+    }
+    stream = container.add_stream("libx264", rate=fps, options=options)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.bit_rate = _BIT_RATE
+    stream.time_base = stream.codec_context.time_base = Fraction(1, fps)
+    return stream
+
+
+def _encode(stream: av.VideoStream, scaler: VideoReformatter, frame: av.VideoFrame, index: int) -> list[_Coded]:
+    """The coded picture of one frame; with `zerolatency` there is exactly one."""
+    scaled = scaler.reformat(
+        frame, width=stream.width, height=stream.height, format="yuv420p", interpolation="BICUBIC", **one_thread()
+    )
+    scaled.pts, scaled.time_base = index, stream.codec_context.time_base
+    scaled.pict_type = 0  # or the clip's own keyframes become ours, off the grid
+    return [_Coded(bytes(packet), packet.is_keyframe) for packet in stream.encode(scaled)]
+
+
+def _resampled(path: Path, fps: int) -> Iterator[av.VideoFrame]:
+    """A clip's frames at a constant rate: at each tick the one that would be on the screen."""
+    try:
+        with open_recording(path, SystemClock()) as source:
+            shown: av.VideoFrame | None = None
+            first_s, last_s, tick, interval_s = 0.0, 0.0, 0, 1.0 / (source.info.fps or fps)
+            for decoded in source.frames():
+                if shown is None:
+                    first_s = decoded.raw_pts_s or 0.0
+                at_s = last_s + interval_s if decoded.raw_pts_s is None else decoded.raw_pts_s - first_s
+                while shown is not None and tick / fps < at_s - 1e-6:
+                    yield shown
+                    tick += 1
+                shown, last_s = decoded.frame, max(last_s, at_s)
+            while shown is not None and tick / fps < last_s + interval_s - 1e-6:
+                yield shown
+                tick += 1
+            if shown is None:
+                raise UnsupportedMediaError(f"{path} holds no picture that can be decoded.", hint="Leave it out.")
+    except SourceError as error:
+        raise UnsupportedMediaError(error.message, hint=error.hint) from None
+
+
+__all__ = ["join_clips"]
