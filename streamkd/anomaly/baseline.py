@@ -9,7 +9,7 @@ from streamkd.types import UInt8Array
 
 LEAST_MOTION = 2.0  # grey levels; on a still picture, coding noise stays below this and is never unusual
 
-STEEPNESS = 3
+STEEPNESS = 4
 
 
 class MotionBaseline:
@@ -41,10 +41,10 @@ class MotionBaseline:
 
 
 def relative_score(raw: float, limit: float) -> float:
-    """`raw^3 / (raw^3 + limit^3)`: 0 for no motion, 0.5 at the threshold, 0.89 at twice the threshold.
+    """`raw^4 / (raw^4 + limit^4)`: 0 for no motion, 0.5 at the threshold, 0.94 at twice the threshold.
 
-    The power makes hysteresis fit: what is usual, two thirds of the threshold and less, lies below 0.23, so that an
-    event ends when usual motion is back.
+    The power makes hysteresis fit: what is usual, four fifths of the threshold and less, lies below 0.3, where an
+    event ends by default.
     """
     odds: float = (raw / max(limit, LEAST_MOTION)) ** STEEPNESS
     return odds / (1.0 + odds)

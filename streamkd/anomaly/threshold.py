@@ -8,7 +8,7 @@ With `p = aim * 5 s / 1 day`, a block should exceed the threshold with probabili
   rank; Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005).
 - Below that no finite threshold is certified. Until then the tail above the 80 % quantile is continued as an
   exponential one, `u + b * log(0.2 / p)`, with the mean excess `b` raised by `1 + 1 / sqrt(m)` for m excesses, and
-  never below 1.5 times the largest block seen. That is a guess about the tail, meant to err on the quiet side, no
+  never below 1.25 times the largest block seen. That is a guess about the tail, meant to err on the quiet side, no
   guarantee.
 
 Neither is worth more than its assumption: a day differs from the night before it.
@@ -25,7 +25,7 @@ BLOCK_S = 5.0
 KEEP_BLOCKS = 17_280  # a day that was watched throughout
 MIN_BLOCKS = 4
 TAIL_SHARE = 0.2
-HEADROOM = 1.5  # of n blocks, the next one exceeds the largest with probability 1 / (n + 1): far too often at first
+HEADROOM = 1.25  # of n blocks, the next one exceeds the largest with probability 1 / (n + 1): far too often at first
 _DAY_S = 86_400.0
 
 

@@ -69,7 +69,7 @@ def test_with_few_blocks_the_threshold_lies_above_all_and_is_not_certified():
 
 
 def test_equal_blocks_leave_headroom():
-    assert block_threshold(np.ones(10), 2.0) == (1.5, False)
+    assert block_threshold(np.ones(10), 2.0) == (1.25, False)
 
 
 def test_a_smaller_aim_never_lowers_the_threshold():
