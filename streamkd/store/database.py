@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,17 +208,32 @@ def _configure_sqlite(engine: Engine, *, read_only: bool) -> None:
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves; the driver would only do so before a write
-        pragmas = ["foreign_keys=ON", f"busy_timeout={_BUSY_TIMEOUT_MS}"]
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+            return
+        _enter_wal(connection)
         # FULL: NORMAL survives kill -9, but in WAL mode the last commits are lost with the machine's power, and an
         # acknowledged event is promised to be kept. The price is one fsync a transaction, a few a second.
-        pragmas += ["query_only=ON"] if read_only else ["journal_mode=WAL", "synchronous=FULL"]
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA synchronous=FULL")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("streamkd_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Readers and the writer don't block each other in WAL mode; the file remembers it."""
+    deadline_s = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:  # another process is at it, and SQLite does not wait here by itself
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
 
 
 def _translate(error: Exception, database: Database, doing: str) -> StoreError:

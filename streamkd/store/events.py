@@ -224,7 +224,7 @@ def _store_snapshot(row: EventRow, update: EventUpdate, media_dir: Path) -> None
         write_snapshot(media_dir, name, update.snapshot_jpeg)
     except (OSError, ValueError) as error:
         # An event without its picture is better than no event.
-        _log.warning("a snapshot could not be stored", event=row.id, reason=str(error))
+        _log.warning("a snapshot could not be stored", event_id=row.id, reason=str(error))
     else:
         row.snapshot = name
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -53,6 +54,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's spelling
         str: Text(),
+        float: Double(),
         datetime: UtcDateTime(),
         dict[str, Any]: _Json,
         dict[str, float]: _Json,
