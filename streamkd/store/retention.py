@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, select, update
 
+from streamkd.errors import StoreError
 from streamkd.store.database import Database
 from streamkd.store.records import PruneReport
 from streamkd.store.schema import EventRow
@@ -37,7 +38,19 @@ class RetentionStore:
             media_dir: Where the snapshots lie.
             quota_mb: The oldest snapshots above this many MiB are deleted; their events stay.
             limit: At most this many events are deleted, and this many snapshots, in one step.
+
+        Raises:
+            StoreError: The database can't be written, or a file can't be deleted.
         """
+        try:
+            return self._prune(now, retention_days, media_dir, quota_mb, limit)
+        except OSError as error:
+            raise StoreError(
+                f"Retention can't delete snapshots in {media_dir}: {error.strerror}.",
+                hint="Make the folder and what is in it writable for this user.",
+            ) from error
+
+    def _prune(self, now: datetime, retention_days: float, media_dir: Path, quota_mb: int, limit: int) -> PruneReport:
         old, more_old = self._delete_events(now - timedelta(days=retention_days), limit)
         freed = sum(delete_snapshot(media_dir, name) for name in old.values() if name)
         files = list(list_snapshots(media_dir))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from streamkd.errors import NotFoundError
+from streamkd.errors import NotFoundError, StoreError
 from streamkd.store import snapshots
 from streamkd.store.records import EventQuery
 from streamkd.types import EventKind, EventUpdate
@@ -137,6 +137,13 @@ def test_a_crash_between_rows_and_files_is_repaired_by_the_next_step(repository,
     assert (kept(repository), files(media)) == ([], [])
 
 
+def test_a_file_that_can_not_be_deleted_is_a_store_error(repository, media, monkeypatch):
+    repository.apply_updates([event("old", age_days=31)], media)
+    monkeypatch.setattr("streamkd.store.retention.delete_snapshot", _disk_full)
+    with pytest.raises(StoreError, match="writable"):
+        prune(repository, media)
+
+
 def test_a_picture_is_whole_or_not_there(media, monkeypatch):
     monkeypatch.setattr(snapshots.os, "fsync", _disk_full)
     with pytest.raises(OSError, match="full"):
@@ -148,5 +155,5 @@ def _crash(*_):
     raise RuntimeError("kill -9")
 
 
-def _disk_full(_):
+def _disk_full(*_):
     raise OSError(28, "disk full")
