@@ -83,6 +83,12 @@ _KINDS: tuple[tuple[type[BaseException], FailureReason, str, str], ...] = (
         "it does not send a video that can be read",
         "Check that it plays in a video player.",
     ),
+    (
+        av.error.ArgumentError,
+        FailureReason.UNSUPPORTED,
+        "its format is not allowed",
+        "Use MP4, MOV, MKV, WebM, AVI or MPEG-TS for files; playlists only over http.",
+    ),
     (OSError, FailureReason.UNREACHABLE, "it can't be reached", "Check name, address and network."),
 )
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK = 8
+_STEPS_TO_KNOW = 3
+_LONGEST_INTERVAL_S = 30.0
 _LOOK_EVERY_S = 1.0  # looking costs half a millisecond
 
 
@@ -22,6 +24,7 @@ class LivenessLimits:
 
     Attributes:
         stall_floor_s: No camera is stalled sooner.
+        stall_unknown_s: The same while its interval is not known.
         stall_intervals: Usual intervals between its frames without one that make a camera stalled.
         frozen_levels: Largest mean change, in grey levels, of a frozen picture; a lens with a sensor behind it changes
             more, by noise alone, at the latest when the next keyframe is coded.
@@ -33,6 +36,7 @@ class LivenessLimits:
     """
 
     stall_floor_s: float = 2.0
+    stall_unknown_s: float = 10.0
     stall_intervals: float = 5.0
     frozen_levels: float = 0.02
     frozen_s: float = 10.0
@@ -48,7 +52,7 @@ class StallWatch:
     def __init__(self, limits: LivenessLimits | None = None) -> None:
         self._limits = limits or LivenessLimits()
         self._last_s: float | None = None
-        self._interval_s = 0.0
+        self._interval_s, self._steps = 0.0, 0
         self._stalled = False
         self.stalls = 0
 
@@ -59,9 +63,10 @@ class StallWatch:
     def saw(self, now_s: float) -> None:
         """A frame was decoded."""
         self.stalled(now_s)
-        if self._last_s is not None and not self._stalled:
-            step_s = now_s - self._last_s
+        if self._last_s is not None:
+            step_s = min(now_s - self._last_s, _LONGEST_INTERVAL_S)
             # Rises at once, falls slowly: a camera that sends in bursts is judged by its pauses.
+            self._steps += 1
             self._interval_s = max(step_s, self._interval_s + 0.05 * (step_s - self._interval_s))
         self._last_s, self._stalled = now_s, False
 
@@ -77,7 +82,8 @@ class StallWatch:
     @property
     def limit_s(self) -> float:
         """Silence that makes a stall."""
-        return max(self._limits.stall_floor_s, self._limits.stall_intervals * self._interval_s)
+        floor_s = self._limits.stall_floor_s if self._steps >= _STEPS_TO_KNOW else self._limits.stall_unknown_s
+        return max(floor_s, self._limits.stall_intervals * self._interval_s)
 
 
 class SightWatch:
