@@ -43,6 +43,16 @@ class Served:
         self.client.close()
 
 
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """Tracebacks as the service writes them; structlog's default draws every variable, for seconds."""
+    before = structlog.get_config()
+    processors = [structlog.contextvars.merge_contextvars, structlog.processors.format_exc_info]
+    structlog.configure(processors=[*processors, structlog.processors.JSONRenderer(default=str)])
+    yield
+    structlog.configure(**before)
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("database") / "empty.db"
@@ -132,7 +142,7 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
 
 
 @pytest.fixture
-def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def log(plain_logs: None) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """What the service logs, entry by entry; a call waits until the last request has been logged."""
     capture = structlog.testing.LogCapture()
     before = structlog.get_config()
