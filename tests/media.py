@@ -1,4 +1,4 @@
-"""Real media for tests: small H.264 clips whose pictures carry their number, the RTSP server, and a line that goes dead."""
+"""Real media for tests: clips whose pictures carry their number, the RTSP server, a line that goes dead."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 import av
 import numpy as np
@@ -175,7 +176,7 @@ class RtspServer:
     def url(self, mount: str, *, port: int = 0, user: str = "") -> str:
         return f"rtsp://{user + '@' if user else ''}127.0.0.1:{port or self.port}/{mount}"
 
-    def start(self) -> RtspServer:
+    def start(self) -> Self:
         command = [SYSTEM_PYTHON, str(RTSP_SERVER), "--port", str(self.port), *self._arguments]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert self._process.stdout is not None
@@ -194,7 +195,7 @@ class RtspServer:
             self._process.stdout.close()
             self._process = None
 
-    def __enter__(self) -> RtspServer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -230,7 +231,7 @@ class DeadLine:
         for thread in self._threads:
             thread.join(2)
 
-    def __enter__(self) -> DeadLine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -296,5 +297,3 @@ def silent_server() -> Iterator[int]:
     """A port that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
-
-

@@ -1,4 +1,4 @@
-"""Mailboxes lose and reorder nothing silently: `put == taken + superseded + discarded + pending`, newest frame first."""
+"""Mailboxes lose and reorder nothing silently: `put == taken + superseded + discarded + pending`."""
 
 from __future__ import annotations
 

@@ -20,9 +20,7 @@ def joined(tmp_path_factory):
     folder = tmp_path_factory.mktemp("joined")
     clips = [make_clip(folder / "one.mp4", frames=25), make_clip(folder / "two.mp4", frames=20, fps=10)]
     progress = []
-    join_clips(
-        clips, folder / "out.mp4", width=320, height=240, min_duration_s=20, gop=15, progress=progress.append
-    )
+    join_clips(clips, folder / "out.mp4", width=320, height=240, min_duration_s=20, gop=15, progress=progress.append)
     return folder / "out.mp4", progress
 
 
