@@ -12,20 +12,21 @@ from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from streamkd.events.rules import UNUSUAL_MOTION
 from streamkd.store.records import RefreshStatus
 from streamkd.types import CameraState, DropReason, EventKind, FailureReason
+from streamkd_service.runtime.histograms import Histogram
 from streamkd_service.totals import TotalsFold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from streamkd.store.records import Change
-    from streamkd_service.runtime.ports import CameraView, SystemView, WorkerTotals, WorkerView
+    from streamkd_service.runtime.ports import CameraView, HistogramTotals, SystemView, WorkerTotals, WorkerView
 
 _Key = TypeVar("_Key", bound=tuple[str, ...])
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -70,7 +71,6 @@ class ServiceMetrics(Collector):
         self._refreshes = _Refreshes()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-        self._registry.register(self._refreshes.duration)
 
     def fold(self, totals: Sequence[WorkerTotals]) -> None:
         """Add the latest totals of every worker incarnation."""
@@ -154,8 +154,7 @@ class ServiceMetrics(Collector):
             for (worker_id,) in workers:
                 totals = self._totals.histogram(field, worker_id)
                 if totals.bounds:
-                    buckets = [(_bound(b * factor), n) for b, n in zip(totals.bounds, totals.counts, strict=True)]
-                    family.add_metric((worker_id,), buckets, totals.sum * factor)
+                    _add(family, (worker_id,), totals, factor)
             yield family
         for name, text, value in _WORKER_GAUGES:
             yield _gauge(name, text, ("worker",), {key: value(worker) for key, worker in workers.items()})
@@ -183,12 +182,7 @@ class _Refreshes:
     """Outcomes, durations, and the verdict of the last gate."""
 
     def __init__(self) -> None:
-        self.duration = Histogram(
-            "streamkd_refresh_duration_seconds",
-            "Time that a finished refresh took.",
-            buckets=REFRESH_BOUNDS_S,
-            registry=None,
-        )
+        self._duration_s = Histogram(REFRESH_BOUNDS_S)
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._outcomes: Counter[str] = Counter()
         self._ended_s: float | None = None
@@ -203,7 +197,7 @@ class _Refreshes:
             self._seen.popitem(last=False)
         self._outcomes[outcome] += 1
         started, ended = (datetime.fromisoformat(str(refresh[name])) for name in ("started_utc", "ended_utc"))
-        self.duration.observe((ended - started).total_seconds())
+        self._duration_s.observe((ended - started).total_seconds())
         self.show(refresh)
 
     def show(self, refresh: Mapping[str, Any]) -> None:
@@ -216,6 +210,9 @@ class _Refreshes:
     def metrics(self) -> Iterator[Metric]:
         outcomes = {(name,): self._outcomes[name] for name in _OUTCOMES}
         yield _counter("refreshes", "Refreshes that ended, by outcome.", ("outcome",), outcomes)
+        durations = HistogramMetricFamily("streamkd_refresh_duration_seconds", "Time that a finished refresh took.")
+        _add(durations, (), self._duration_s.totals())
+        yield durations
         ended = {} if self._ended_s is None else {(): self._ended_s}
         yield _gauge("last_refresh_timestamp_seconds", "Unix time at which the last refresh ended.", (), ended)
         text = "What the last gate measured, its worst camera group for safety and its best for benefit."
@@ -256,6 +253,11 @@ def _gauge(name: str, text: str, labels: Sequence[str], values: Mapping[_Key, fl
     for key, value in values.items():
         family.add_metric(key, value)
     return family
+
+
+def _add(family: HistogramMetricFamily, labels: Sequence[str], totals: HistogramTotals, factor: float = 1.0) -> None:
+    buckets = [(_bound(bound * factor), n) for bound, n in zip(totals.bounds, totals.counts, strict=True)]
+    family.add_metric(labels, buckets, totals.sum * factor)
 
 
 def _bound(value: float) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from math import inf
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -251,3 +253,11 @@ def test_what_is_not_finite_is_not_observed():
 def test_bounds_that_do_not_rise_are_refused():
     with pytest.raises(ValueError, match="rise"):
         Histogram((2.0, 1.0))
+
+
+def test_the_reference_describes_every_metric_and_no_other(full):
+    families = text_string_to_metric_families(full.render()[0].decode())
+    shown = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    reference = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
+    described = set(re.findall(r"^\| `(streamkd_\w+)`", reference.read_text(encoding="utf-8"), re.MULTILINE))
+    assert described == shown
