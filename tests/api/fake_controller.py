@@ -6,7 +6,7 @@ import asyncio
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
@@ -121,8 +121,7 @@ class FakeController:
     async def patch_camera(self, camera_id: str, patch: CameraPatch) -> CameraView:
         self._fail()
         self.patches.append(patch)
-        changed = {key: value for key, value in asdict(patch).items() if value is not None}
-        config = self._record(camera_id).config.model_dump() | changed
+        config = self._record(camera_id).config.model_dump() | patch.changes()
         return self._view(self.repository.update_camera(CameraConfig.model_validate(config)))
 
     async def delete_camera(self, camera_id: str) -> None:

@@ -186,3 +186,9 @@ def test_the_state_is_shown(gate: httpx.Client, controller: FakeController) -> N
     controller.commit_status(CameraStatus("gate", CameraState.ONLINE, fps_analysed=5.0, latency_ms=float("nan")))
     status = gate.get("/v1/cameras/gate").json()["status"]
     assert (status["state"], status["latency_ms"]) == ("online", None)
+
+
+def test_a_patch_with_null_labels_means_all_of_them_again(gate: httpx.Client) -> None:
+    assert gate.patch("/v1/cameras/gate", json={"labels": ["fight"]}).json()["labels"] == ["fight"]
+    assert gate.patch("/v1/cameras/gate", json={"name": "x"}).json()["labels"] == ["fight"]
+    assert gate.patch("/v1/cameras/gate", json={"labels": None}).json()["labels"] is None

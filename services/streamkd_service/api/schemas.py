@@ -96,7 +96,7 @@ class CameraPatchIn(BaseModel):
     name: Name | None = None
     url: SecretStr | None = Field(default=None, description="an address as it was read, mask included, changes nothing")
     enabled: bool | None = None
-    labels: tuple[Label, ...] | None = Field(default=None, max_length=100)
+    labels: tuple[Label, ...] | None = Field(default=None, max_length=100, description="null: all classes")
     anomalies: bool | None = None
     sensitivity: float | None = Field(default=None, ge=0, le=1)
     cooldown_s: float | None = Field(default=None, ge=0, le=86_400)
@@ -109,7 +109,7 @@ class CameraPatchIn(BaseModel):
 
     @model_validator(mode="after")
     def _no_null(self) -> Self:
-        nulls = sorted(name for name in self.model_fields_set if getattr(self, name) is None)
+        nulls = sorted(name for name in self.model_fields_set - {"labels"} if getattr(self, name) is None)
         if nulls:
             raise ValueError(f"{', '.join(nulls)}: null is no value; leave the field out to keep what is there")
         return self

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _WATCH_EVERY_S = 1.0
-_PATCHABLE = ("name", "url", "enabled", "labels", "anomalies", "sensitivity", "cooldown_s", "group")
 _INFER_ENTRY = "streamkd_service.runtime.infer:analyse_clip"
 _log = structlog.get_logger(__name__)
 
@@ -242,11 +241,10 @@ class Controller:
 
     async def patch_camera(self, camera_id: str, patch: CameraPatch) -> CameraView:
         known = self._record(camera_id)
-        changes = {name: getattr(patch, name) for name in _PATCHABLE if getattr(patch, name) is not None}
         try:
             # Not model_copy: a patch is checked like a new camera.
             config = CameraConfig.model_validate(
-                known.config.model_dump() | {"url": known.config.url.get_secret_value()} | changes
+                known.config.model_dump() | {"url": known.config.url.get_secret_value()} | patch.changes()
             )
         except ValueError as error:
             raise InputError(f"Camera {camera_id} can't be changed: {_first_problem(error)}.") from None

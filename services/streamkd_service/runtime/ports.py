@@ -5,10 +5,10 @@ The API codes against `ControllerPort` only, so that its tests run on an in-proc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from streamkd.config import CameraConfig, EventsConfig, StudentConfig
 from streamkd.store.records import CameraOrigin, Change, EventRecord, ModelRecord, RefreshRecord
@@ -114,6 +114,13 @@ class CameraPatch:
     sensitivity: float | None = None
     cooldown_s: float | None = None
     group: str | None = None
+    every_label: bool = False  # `labels` back to null: all classes open events
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that the patch changes, with their new values."""
+        given = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "every_label"}
+        changed = {name: value for name, value in given.items() if value is not None}
+        return changed | ({"labels": None} if self.every_label else {})
 
 
 @dataclass(frozen=True, slots=True)

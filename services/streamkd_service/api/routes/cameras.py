@@ -53,6 +53,7 @@ async def get_camera(camera_id: CameraIdPath, given: Given) -> dict[str, Any]:
 )
 async def patch_camera(camera_id: CameraIdPath, patch: CameraPatchIn, given: Given) -> dict[str, Any]:
     fields = patch.model_dump(exclude_unset=True)
+    fields["every_label"] = "labels" in patch.model_fields_set and patch.labels is None
     if patch.url is not None:
         fields["url"] = await _changed_url(camera_id, patch.url.get_secret_value(), given)
     return _view_json(await given.controller.patch_camera(camera_id, CameraPatch(**fields)))
