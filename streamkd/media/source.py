@@ -272,6 +272,9 @@ class Source:
             if packet is None:
                 break
             arrived_s = self._clock.monotonic_s()
+            if self._read_timeout_s and arrived_s - asked_s >= 0.95 * self._read_timeout_s:
+                # Interrupted, ffmpeg first hands over what its parser held back; it would hide the silence.
+                raise read_failure(TimeoutError(), self._target, timeout_s=self._read_timeout_s)
             for ready in self._complete(packet):
                 yield from self._decode(ready, arrived_s, arrived_s - asked_s)
         else:

@@ -218,6 +218,7 @@ def test_a_line_that_is_silent_for_too_long_is_given_up_and_disturbs_no_other(se
         line.go_on()
         seen = len(mine["dead"])
         wait_until(lambda: collect() < 0 or len(mine["dead"]) > seen + 2)
+        assert dead.reader.counts().reconnects["timeout"] >= 1
         assert fine.reader.counts().reconnects == {}
         assert {frame.segment for frame in mine["fine"]} == {0}
 
@@ -241,3 +242,11 @@ def test_a_check_of_a_camera(server):
     assert (report.info.transport, report.info.codec, report.gop_frames) == ("tcp", "h264", FPS)
     assert report.measured_fps == pytest.approx(FPS, abs=0.2)
     assert report.first_frame_s < 3
+
+
+def test_silence_is_noticed_after_one_read_timeout(server):
+    with DeadLine(server.port) as line, Watching(server.url("long", port=line.port), read_timeout_s=2.5) as watching:
+        watching.until_frames(3)
+        line.go_dead()
+        took_s = watching.until_state(CameraState.BACKING_OFF)
+    assert took_s < 2.5 + 1.0
