@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from streamkd.bundle import read_bundle
 from streamkd.distill.bundles import BundleParts, lineage, write_bundle
 from streamkd.distill.features import FeatureSet, cache_features
 from streamkd.distill.objectives.response import soft_cross_entropy
-from streamkd.distill.train import FitConfig, fit, hard_targets, set_standardiser
+from streamkd.distill.train import FINE_TUNE, FitConfig, fit, hard_targets, raw_features, set_standardiser
 from streamkd.engine.openvino import OpenVinoEngine
 from streamkd.errors import TrainingError
 from streamkd.evaluate.actions import shortcut_auc
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from streamkd.evaluate.dataset import ClipRecord
     from streamkd.types import FloatArray, UInt8Array
 
-RECIPE = "labels, joined streams, lite0 shift5 gru128"
+RECIPE = "labels, joined streams, lite0 shift5, head on change only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class TrainRequest:
         resume: Continue an interrupted run of the same request.
         cache: Where decoded frames and features are kept.
         version: Name of the bundle; made from data and seed if empty.
-        fit: The recipe.
+        fit: The recipe of the head.
+        fine_tune: The recipe of a second stage that trains the trunk as well; zero epochs leave it out.
     """
 
     data: Path
@@ -66,10 +68,11 @@ class TrainRequest:
     folds: int | None = None
     out_of_fold: bool = True
     seed: int = 0
-    variants: int = 16
+    variants: int = 8
     resume: bool = False
     version: str = ""
     fit: FitConfig = field(default_factory=FitConfig)
+    fine_tune: FitConfig = FINE_TUNE
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +105,16 @@ class Development:
         self.labels = tuple(self.classes.index(record.label) for record in self.records)
         self.folds = self._split()
         # A continued run must be the same run: what was done for other clips or settings does not count.
-        said = [sorted(r.sha256 for r in self.records), self.folds, asdict(request.fit), request.seed, request.variants]
+        said: list[object] = [
+            sorted(r.sha256 for r in self.records),
+            self.folds,
+            asdict(request.fit),
+            asdict(request.fine_tune),
+        ]
+        said += [asdict(request.fit), asdict(request.fine_tune)]
         self._key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
         self._work = request.cache / "runs" / self._key
+        self._raw = FeatureSet((), ())
 
     def run(self) -> Bundle:
         """Train, measure, and write the bundle.
@@ -113,8 +123,9 @@ class Development:
             TrainingError: Too few classes, sources or clips in a fold.
         """
         request = self._request
+        student = self._new_student()
         features = cache_features(
-            self._new_student(),
+            student,
             self.records,
             self._frames,
             variants=request.variants,
@@ -122,6 +133,8 @@ class Development:
             folder=request.cache / "features",
             progress=self._progress,
         )
+        # The trunk starts the same in every fold, so what the head sees of a clip at first is computed once.
+        self._raw = raw_features(student, features, self._progress)
         spec = student_spec(request.version or f"lite0-5hz-{self._key}", self.classes, background=request.background)
         if request.out_of_fold:
             parts = [self._held_out(features, [k], f"fold {k}") for k in sorted(set(self.folds))]
@@ -170,22 +183,30 @@ class Development:
         return student.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
     def _fit(self, features: FeatureSet, indices: Sequence[int], name: str) -> Student:
-        chosen = features.subset(indices)
         student = self._new_student()
-        set_standardiser(student, chosen)
-        checkpoint = self._work / f"{name.replace(' ', '-')}.pt"
-        if not self._request.resume:
-            checkpoint.unlink(missing_ok=True)
-        return fit(
-            student,
-            chosen,
-            hard_targets(tuple(self.labels[i] for i in indices), len(self.classes)),
-            soft_cross_entropy,
-            self._request.fit,
-            seed=self._request.seed,
-            progress=lambda what, share: self._progress(f"{name}: {what}", share),
-            checkpoint=checkpoint,
-        )
+        raw = self._raw.subset(indices)
+        set_standardiser(student, raw)
+        stages = [(f"{name} head", raw, self._request.fit)]
+        if self._request.fine_tune.epochs:
+            stages.append((f"{name} trunk", features.subset(indices), self._request.fine_tune))
+        for stage, inputs, config in stages:
+            checkpoint = self._work / f"{stage.replace(' ', '-')}.pt"
+            if not self._request.resume:
+                checkpoint.unlink(missing_ok=True)
+            student = fit(
+                student,
+                inputs,
+                hard_targets(tuple(self.labels[i] for i in indices), len(self.classes)),
+                soft_cross_entropy,
+                config,
+                seed=self._request.seed,
+                progress=partial(self._stage_progress, stage),
+                checkpoint=checkpoint,
+            )
+        return student
+
+    def _stage_progress(self, stage: str, what: str, share: float) -> None:
+        self._progress(f"{stage}, {what}", share)
 
     def _held_out(self, features: FeatureSet, out: Sequence[int], name: str) -> _HeldOut:
         """Train on the other folds, and play the held-out clips through the int8 export."""

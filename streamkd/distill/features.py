@@ -168,7 +168,7 @@ def cache_features(
     )
 
 
-def _clip_features(  # noqa: PLR0917
+def _clip_features(
     student: Student, record: ClipRecord, frames: FrameCache, variants: int, seed: int, path: Path | None
 ) -> list[Tensor]:
     if path is not None and path.is_file():

@@ -42,7 +42,7 @@ class DistilConfig:
     temperature: float = 2.0
     teacher_share: float = 1.0 - REPLAY_PARENT
     variants: int = 2
-    lr_backbone: float = 5e-5
+    lr_trunk: float = 5e-5
     lr_head: float = 3e-4
     # The self-test must do harm, not merely little good: high rates, no pull towards the parent.
     poisoned_lr: float = 1.5e-3
@@ -167,7 +167,10 @@ def distil(
     fit_config = FitConfig(
         epochs=max(epochs, settings.poisoned_epochs) if shuffle_labels else epochs,
         batch=4,
-        lr_backbone=rate or settings.lr_backbone,
+        head_only=False,
+        decay_memory=0.05,
+        decay_direct=0.05,
+        lr_trunk=rate or settings.lr_trunk,
         lr_head=rate or settings.lr_head,
         ema=0.9,
         mixup=0.0,

@@ -22,7 +22,7 @@ class StreamBatch:
     """Streams of T frames made of several clips each.
 
     Attributes:
-        front: `[B, T, 40, h, w]` fp16 cached features.
+        front: `[B, T, ...]` fp16 cached features.
         clip: `[B, T]` int64, the clip that a frame comes from.
         weight: `[B, T]` float32, 0 where a frame is padding or right after a cut, else 1.
     """
@@ -65,7 +65,7 @@ def _close(parts: list[Tensor], owners: list[Tensor], weights: list[Tensor], fra
     front, clip, weight = torch.cat(parts), torch.cat(owners), torch.cat(weights)
     missing = frames - len(front)
     if missing:
-        front = torch.cat([front, front[-1:].expand(missing, -1, -1, -1)])
+        front = torch.cat([front, front[-1:].expand(missing, *front.shape[1:])])
         clip = torch.cat([clip, clip[-1:].expand(missing)])
         weight = torch.cat([weight, torch.zeros(missing)])
     return StreamBatch(front, clip, weight)

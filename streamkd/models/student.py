@@ -21,10 +21,9 @@ BACKBONE = "efficientnet-lite0"
 CUT = 5  # blocks before it are never trained and know no time, so that their output can be cached
 SHIFTED = (6, 9, 10, 12, 13)
 SHIFT_SHARE = 8
-EMBED_BLOCK = 7  # its output, 80 channels at stride 16, feeds the embedding
-EMBED_CHANNELS = 32
+EMBED_BLOCK = 7  # its output, 80 channels at stride 16, is the embedding
 POOLED = 1280
-HIDDEN = 128
+HIDDEN = 64
 STANDARD_LIMIT = 4.0  # standardised features are clipped here: the first frame has no previous one
 
 State = dict[str, Tensor]
@@ -46,7 +45,7 @@ class StudentOutput:
 
 
 def state_specs(input_size: int) -> tuple[TensorSpec, ...]:
-    """The state of one camera: shifted channels, the previous features, the memory; 38 KiB at 160 pixels."""
+    """The state of one camera: shifted channels, the previous features, the memory; 56 KiB at 160 pixels."""
     specs = block_specs(BACKBONE)
     strides = [2]
     for spec in specs:
@@ -61,7 +60,7 @@ def state_specs(input_size: int) -> tuple[TensorSpec, ...]:
     side = input_size // strides[EMBED_BLOCK + 1]
     return (
         *shifts,
-        TensorSpec(name="embed", shape=(EMBED_CHANNELS, side, side)),
+        TensorSpec(name="embed", shape=(specs[EMBED_BLOCK].c_out, side, side)),
         TensorSpec(name="pooled", shape=(POOLED,)),
         TensorSpec(name="memory", shape=(HIDDEN,)),
     )
@@ -136,18 +135,17 @@ class Student(nn.Module):
         self.spec = spec
         n_classes, horizons = len(spec.classes), len(spec.forecast_horizons_s)
         self.backbone = Backbone(spec.backbone)
-        self.embed = nn.Conv2d(block_specs(spec.backbone)[EMBED_BLOCK].c_out, EMBED_CHANNELS, 1)
-        features = POOLED + 2 * EMBED_CHANNELS
-        self.standardise = Standardise(features)
+        local = 2 * block_specs(spec.backbone)[EMBED_BLOCK].c_out
+        self.standardise = Standardise(POOLED + local)
         self.dropout = nn.Dropout(dropout)
-        self.reduce = nn.Linear(features, HIDDEN)
+        self.direct = nn.Linear(POOLED + local, (1 + horizons) * n_classes)
+        self.reduce = nn.Linear(local, HIDDEN)
         self.memory = Memory(HIDDEN)
-        self.action = nn.Linear(2 * HIDDEN, n_classes)
-        self.forecast = nn.Linear(2 * HIDDEN, horizons * n_classes)
+        self.recall = nn.Linear(2 * HIDDEN, (1 + horizons) * n_classes)
 
     def init_state(self, batch: int) -> State:
         """Zero state for `batch` cameras."""
-        reference = self.action.weight
+        reference = self.direct.weight
         return {
             tensor.name: torch.zeros(batch, *tensor.shape, dtype=torch.float32, device=reference.device)
             for tensor in self.spec.state
@@ -186,9 +184,8 @@ class Student(nn.Module):
                 branch, following[name] = _shift(x, state[name], time)
             x = self.backbone.blocks[index](x, branch)
             if index == EMBED_BLOCK:
-                embedding = self.embed(x).unflatten(0, (-1, time))
+                embedding = x.float().unflatten(0, (-1, time))
         pooled = self.backbone.head(x).float().mean(dim=(2, 3)).unflatten(0, (-1, time))
-        embedding = embedding.float()
         change, following["embed"] = _change(embedding, state["embed"])
         pooled_change, following["pooled"] = _change(pooled, state["pooled"])
         raw = torch.cat([pooled_change, change.mean(dim=(3, 4)), change.amax(dim=(3, 4))], dim=-1)
@@ -199,24 +196,37 @@ class Student(nn.Module):
         if state is None:
             state = self.init_state(front.shape[0])
         raw, embedding, following = self.features(front, state)
-        reduced = torch.relu(self.reduce(self.dropout(self.standardise(raw))))
-        memory = state["memory"]
+        action, forecast, following["memory"] = self.head(raw, state["memory"])
+        return StudentOutput(action, forecast, embedding), following
+
+    def head(self, raw: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From change to logits: a linear reading of this frame, plus what the memory makes of it.
+
+        Args:
+            raw: `[B, T, F]`.
+            memory: `[B, H]` before the first of the T frames.
+
+        Returns:
+            Action logits `[B, T, C]`, forecast logits `[B, T, K, C]`, the memory after the last frame.
+        """
+        standard = self.dropout(self.standardise(raw))
+        reduced = torch.relu(self.reduce(standard[..., POOLED:]))
         memories: list[Tensor] = []
-        for index in range(front.shape[1]):
+        for index in range(raw.shape[1]):
             memory = self.memory(reduced[:, index], memory).float()
             memories.append(memory)
-        following["memory"] = memory
-        seen = torch.cat([reduced, torch.stack(memories, dim=1)], dim=-1)
-        horizons = self.forecast(seen).reshape(
-            *seen.shape[:2], len(self.spec.forecast_horizons_s), len(self.spec.classes)
-        )
-        return StudentOutput(self.action(seen), horizons, embedding), following
+        logits = self.direct(standard) + self.recall(torch.cat([reduced, torch.stack(memories, dim=1)], dim=-1))
+        classes = len(self.spec.classes)
+        forecast = logits[..., classes:].reshape(*raw.shape[:2], len(self.spec.forecast_horizons_s), classes)
+        return logits[..., :classes], forecast, memory
 
-    def trainable(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Parameters after the cut: those with ImageNet weights, and the new ones."""
-        old = [*self.backbone.blocks[CUT:].parameters(), *self.backbone.head.parameters()]
-        known = {id(parameter) for parameter in self.backbone.parameters()}
-        return old, [parameter for parameter in self.parameters() if id(parameter) not in known]
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """What has ImageNet weights and lies behind the cut."""
+        return [*self.backbone.blocks[CUT:].parameters(), *self.backbone.head.parameters()]
+
+    def memory_parameters(self) -> list[nn.Parameter]:
+        """The recurrent part of the head."""
+        return [*self.reduce.parameters(), *self.memory.parameters(), *self.recall.parameters()]
 
 
 def _shift(x: Tensor, previous: Tensor, time: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import streamkd
-from streamkd.config import SHIPPED, RefreshConfig
+from streamkd.config import SHIPPED, StoreConfig
 from streamkd.errors import DependencyError
 
 if TYPE_CHECKING:
@@ -41,8 +41,11 @@ def train(
     oof: Annotated[
         bool, typer.Option("--oof/--no-oof", help="Measure by cross-validation, or on a 3:1:1 split (faster).")
     ] = True,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the clips.", min=1)] = None,
-    variants: Annotated[int, typer.Option(help="Augmented copies of each clip.", min=0, max=64)] = 16,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the clips for the head.", min=1)] = None,
+    fine_tune: Annotated[
+        int | None, typer.Option(help="Passes that train the trunk as well; 0: none. [0]", min=0)
+    ] = None,
+    variants: Annotated[int, typer.Option(help="Augmented copies of each clip.", min=0, max=64)] = 8,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as there are cores.", min=0)] = 0,
     version: Annotated[str, typer.Option(help="Name of the bundle. [made from data and seed]")] = "",
@@ -56,7 +59,7 @@ def train(
     import torch
 
     from streamkd.distill.develop import TrainRequest, train_student
-    from streamkd.distill.train import FitConfig
+    from streamkd.distill.train import FINE_TUNE, FitConfig
     from streamkd.evaluate.dataset import default_cache, missing_files, read_hashes
 
     if threads:
@@ -76,6 +79,7 @@ def train(
         resume=resume,
         version=version,
         fit=fit,
+        fine_tune=FINE_TUNE if fine_tune is None else replace(FINE_TUNE, epochs=fine_tune),
     )
     console = Console(stderr=True)
     for file in missing_files(data) if data.is_dir() else ():
@@ -165,7 +169,7 @@ def resolve_model(model: str) -> Path:
     """A bundle's folder: the shipped student, a path, or a version among the bundles that refreshes have made."""
     if model in {"", SHIPPED}:
         return SHIPPED_STUDENT
-    refreshed = RefreshConfig().models_dir / model
+    refreshed = StoreConfig().models_dir / model
     return Path(model) if Path(model).exists() or not refreshed.exists() else refreshed
 
 
