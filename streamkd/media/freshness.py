@@ -67,12 +67,16 @@ class FreshnessGate:
         max_age_s: Older frames are dropped.
         interval_s: Time between the camera's frames, if it says.
         drift: See `ArrivalClock`.
+        timed: Whether PTS are the camera's own. Where they are not (Motion JPEG over HTTP), what comes after a silence
+            without reading having to wait is taken to be its backlog.
     """
 
-    def __init__(self, max_age_s: float, *, interval_s: float = 0.04, drift: float = DRIFT) -> None:
+    def __init__(self, max_age_s: float, *, interval_s: float = 0.04, drift: float = DRIFT, timed: bool = True) -> None:
         self._max_age_s = max_age_s
         self._blocked_s = _BLOCKED_SHARE * interval_s
         self._clock = ArrivalClock(drift)
+        self._timed = timed
+        self._backlog = False
         self._held: list[DecodedFrame] | None = []  # None once settled
         self._late_since: tuple[float, float] | None = (
             None  # (time, age) of the first of the latest run of stale frames
@@ -101,6 +105,8 @@ class FreshnessGate:
         return [waiting for waiting in held if self._fresh(waiting)]
 
     def _fresh(self, frame: DecodedFrame) -> bool:
+        if not self._timed:
+            return self._fresh_untimed(frame)
         # Without a PTS nothing is known; such frames are few, and between others.
         age_s = 0.0 if frame.raw_pts_s is None else self._clock.age_s(frame.arrived_s, frame.raw_pts_s)
         if age_s <= self._max_age_s:
@@ -119,6 +125,14 @@ class FreshnessGate:
                 )
             self._late_since = (frame.arrived_s, age_s)
         return False
+
+    def _fresh_untimed(self, frame: DecodedFrame) -> bool:
+        if frame.waited_s > self._max_age_s:
+            self._backlog = True  # of this silence; the frame that ended it was the first to be stuck in it
+        elif frame.waited_s >= self._blocked_s:
+            self._backlog = False
+        self.stale += self._backlog
+        return not self._backlog
 
 
 __all__ = ["DRIFT", "LOOSE_DRIFT", "ArrivalClock", "FreshnessGate", "LaggingError"]

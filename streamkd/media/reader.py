@@ -19,7 +19,8 @@ from streamkd.media.freshness import DRIFT, LOOSE_DRIFT, FreshnessGate, LaggingE
 from streamkd.media.liveness import SightWatch, StallWatch
 from streamkd.media.reconnect import BackOff, Link, Phase, Signal, connecting, transition
 from streamkd.media.recording import read_recording
-from streamkd.media.source import SourceKind, SourceStats, open_camera
+from streamkd.media.source import SourceStats, open_camera
+from streamkd.media.timestamps import DEFAULT_INTERVAL_S
 from streamkd.types import CameraState, CameraStatus, DropReason, FailureReason, Frame
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class CameraReader:
                 self._info = source.info
                 self._stall.restart()
                 self._sight.restart()
-            gate = None if source.info.kind is SourceKind.FILE else self._gate(source.info.fps)
+            gate = None if source.info.paced else self._gate(source.info)
             for decoded in source.frames(self._stopped.is_set):
                 self._on_decode_ms(decoded.decode_ms)
                 self._saw(decoded)
@@ -197,10 +198,11 @@ class CameraReader:
             if not self._stopped.is_set():
                 raise SourceError(f"Recording {source.info.shown} ended.", reason=FailureReason.ENDED)
 
-    def _gate(self, fps: float) -> FreshnessGate:
+    def _gate(self, info: SourceInfo) -> FreshnessGate:
         # A camera that is always found to lag probably has a clock that is off, and would never be analysed.
         drift = LOOSE_DRIFT if self._lags >= _LAGS_TO_LOOSEN else DRIFT
-        return FreshnessGate(self._max_frame_age_s, interval_s=1.0 / fps if fps > 0 else 0.04, drift=drift)
+        interval_s = 1.0 / info.fps if info.fps > 0 else DEFAULT_INTERVAL_S
+        return FreshnessGate(self._max_frame_age_s, interval_s=interval_s, drift=drift, timed=info.timed)
 
     def _fresh(self, gate: FreshnessGate, decoded: DecodedFrame) -> list[DecodedFrame]:
         before = gate.stale
@@ -210,7 +212,7 @@ class CameraReader:
             self._stale += gate.stale - before
 
     def _pace(self, decoded: DecodedFrame) -> list[DecodedFrame]:
-        """Wait until a recording's frame is due to be shown, as if a camera had sent it now."""
+        """Wait until a frame is due to be shown, as a player would; for what comes faster than it happened."""
         raw_s, now_s = decoded.raw_pts_s or 0.0, self._clock.monotonic_s()
         if self._pace_from is None or abs(self._pace_from + raw_s - now_s) > _PACE_JUMP_S:
             self._pace_from = now_s - raw_s

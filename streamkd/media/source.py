@@ -70,6 +70,8 @@ class SourceInfo:
     height: int
     fps: float  # 0 if unknown
     duration_s: float | None  # of a recording that says so
+    paced: bool  # it comes faster than it happened (a file, HLS segments), so whoever plays it live has to wait
+    timed: bool  # its PTS are times; else they are those of arrival
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,7 @@ class Source:
         self._arrivals: dict[int, float] = {}
         self._corrupt_since_s: float | None = None
         self.stats = stats or SourceStats()
+        duration_s = container.duration / av.time_base if container.duration else None
         self.info = SourceInfo(
             kind=kind,
             shown=target.shown,
@@ -251,7 +254,9 @@ class Source:
             width=stream.codec_context.width,
             height=stream.codec_context.height,
             fps=float(stream.average_rate or stream.guessed_rate or 0),
-            duration_s=container.duration / av.time_base if container.duration else None,
+            duration_s=duration_s,
+            paced=kind is SourceKind.FILE or container.format.name == "hls" or duration_s is not None,
+            timed=not self._untimed,
         )
 
     def frames(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[DecodedFrame]:

@@ -102,4 +102,4 @@ class TimestampRepair:
         return Stamp(self._segment, 0.0)
 
 
-__all__ = ["BACK_TOLERANCE_S", "STEP_S", "WRAPS_S", "Stamp", "TimestampRepair"]
+__all__ = ["BACK_TOLERANCE_S", "DEFAULT_INTERVAL_S", "STEP_S", "WRAPS_S", "Stamp", "TimestampRepair"]
