@@ -12,13 +12,14 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 import streamkd
 from streamkd.errors import DependencyError, InputError, StreamkdError, UnavailableError
@@ -120,10 +121,14 @@ def _prepare(cameras: Sequence[DemoCamera], console: Console) -> dict[str, Path]
                 [clip.path for clip in camera.clips],
                 part,
                 min_duration_s=_LEAST_DURATION_S,
-                progress=lambda fraction, bar=bar: bars.update(bar, completed=fraction),
+                progress=partial(_advance, bars, bar),
             )
             part.replace(target)
     return recordings
+
+
+def _advance(bars: Progress, bar: TaskID, share: float) -> None:
+    bars.update(bar, completed=share)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import fcntl
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,7 +20,9 @@ from streamkd.bundle import read_bundle
 from streamkd.errors import ConflictError, StreamkdError, UnavailableError
 from streamkd.store import open_repository, upgrade
 from streamkd.store.database import parse_url
+from streamkd_service.cli import EXIT_ERROR
 from streamkd_service.logs import set_up_logs
+from streamkd_service.runtime.log_relay import LogRelay
 from streamkd_service.runtime.models import bundle_path
 from streamkd_service.runtime.session import start_session
 
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 _WATCH_EVERY_S = 0.5
 _RAY_ANSWER_S = 4.0
 _HTTP_GRACE_S = 1.0
+_STOP_S = 3.5  # of the 5 s that are promised; Python itself needs a moment to end
+_RAY_STOP_S = 1.2
 _TAIL_S = 5.0
 _log = structlog.get_logger("streamkd")
 
@@ -70,6 +75,7 @@ class _Service:
         self._on_ready = on_ready
         self._stopping = asyncio.Event()
         self._session: RaySession | None = None
+        self._relay: LogRelay | None = None
         self._actors: Actors | None = None
         self._server: _Server | None = None
         self._streams: Streams | None = None
@@ -87,6 +93,10 @@ class _Service:
             began_s = time.monotonic()
             await self._stop()
             _log.info("stopped", seconds=round(time.monotonic() - began_s, 1))
+        if failure is not None and self._session is not None and self._session.failure() is not None:
+            # Ray's own exit handlers wait for what has died, and crash.
+            print(f"error: {failure}", file=sys.stderr, flush=True)  # noqa: T201 - as the command line would
+            os._exit(EXIT_ERROR)
         if failure is not None:
             raise failure
 
@@ -107,6 +117,8 @@ class _Service:
             return
         from streamkd_service.runtime.handles import Actors  # noqa: PLC0415 - imports Ray
 
+        if self._session.log_path is not None:
+            self._relay = LogRelay(self._session.log_path)
         self._actors = Actors(config, self._session)
         await self._unless_stopped(self._actors.ready())
         if self._stopping.is_set():
@@ -172,18 +184,21 @@ class _Service:
             return f"the Ray cluster has not answered for {_RAY_ANSWER_S:.0f} s"
 
     async def _stop(self) -> None:
-        """SSE and HTTP, workers, last commits, Ray: every step is bounded, together below 5 s."""
+        """SSE and HTTP, workers, last commits, Ray: in this order, all of it within `_STOP_S`."""
+        deadline_s = time.monotonic() + _STOP_S
         if self._server is not None and self._streams is not None:
             self._server.close(self._streams)
-            await asyncio.wait(self._tasks[:1], timeout=_HTTP_GRACE_S + 0.5)
+            await asyncio.wait(self._tasks[:1], timeout=_HTTP_GRACE_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._session is None:
             return
         if self._actors is not None and await self._ray_problem() is None:
-            await self._actors.stop()
-        await asyncio.to_thread(self._session.stop)
+            await self._actors.stop(max(0.5, deadline_s - time.monotonic() - _RAY_STOP_S))
+        if self._relay is not None:
+            self._relay.stop()
+        await asyncio.to_thread(self._session.stop, max(0.3, deadline_s - time.monotonic()))
 
 
 class _Server(uvicorn.Server):
@@ -217,7 +232,7 @@ async def _log_changes(controller: ControllerHandle) -> None:
 
 _LOGGED: dict[str, tuple[str, ...]] = {
     "event": ("id", "camera_id", "kind", "label", "score", "end_utc", "interrupted", "verdict"),
-    "camera": ("id", "enabled"),
+    "camera": ("id",),
     "model": ("version", "live"),
     "refresh": ("id", "status", "step", "detail"),
 }

@@ -81,21 +81,21 @@ def rows_of(cameras: Iterable[dict[str, Any]], drops: dict[str, int], seen: Seen
     """The table's rows from the API's answer to `GET /v1/cameras`."""
     rows = []
     for camera in cameras:
-        status = camera["status"]
-        name, state = str(camera["id"]), str(status["state"])
+        status = camera["status"] or {}
+        name, state = str(camera["id"]), str(status.get("state", "connecting"))
         if state == "online":
             seen.ever_online.add(name)
         rows.append(
             Row(
                 camera=name,
                 state=state,
-                fps=float(status["fps_analysed"]),
-                action=str(status["action"]),
-                score=float(status["action_score"]),
-                latency_ms=status["latency_ms"],
+                fps=float(status.get("fps_analysed", 0.0)),
+                action=str(status.get("action", "")),
+                score=float(status.get("action_score", 0.0)),
+                latency_ms=status.get("latency_ms"),
                 drops=drops.get(name, 0),
                 events=seen.started[name],
-                detail=str(status["detail"]),
+                detail=str(status.get("detail", "")),
             )
         )
     return rows
@@ -175,7 +175,9 @@ class LiveTable:
                 printed_s = time.monotonic()
                 for row in self.rows:
                     cells = zip(_COLUMNS, row.cells(), strict=True)
-                    self._console.print("  ".join(f"{name}={cell}" for name, cell in cells), highlight=False, soft_wrap=True)
+                    self._console.print(
+                        "  ".join(f"{name}={cell}" for name, cell in cells), highlight=False, soft_wrap=True
+                    )
             time.sleep(_REFRESH_S)
 
     def _draw(self) -> Group | Table:

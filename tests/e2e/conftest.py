@@ -31,7 +31,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory, demo_clips: Path) -> Pat
     from streamkd.media.prepare import join_clips
 
     path = tmp_path_factory.mktemp("recordings") / "street.mp4"
-    join_clips([demo_clips / "clips" / name for name in ("fi001.mp4", "no001.mp4")], path, min_duration_s=120.0)
+    join_clips([demo_clips / "clips" / name for name in ("fi001.mp4", "nofi001.mp4")], path, min_duration_s=120.0)
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.processes import RtspServer, Service, started, wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SCENES = {"corner": "7q6KJoSgxmY", "plaza": "Synopsis"}
-REFRESH = {"harvest_s": 24.0, "clips_per_camera": 8, "epochs": 1}
+REFRESH = {"harvest_s": 16.0, "clips_per_camera": 7, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def cameras(tmp_path_factory, demo_clips):
     for name, source in SCENES.items():
         mounts[name] = folder / f"{name}.mp4"
         clips = [demo_clips / row["file"] for row in rows if row["source"] == source]
-        join_clips(clips, mounts[name], min_duration_s=120.0)
+        join_clips(clips, mounts[name], min_duration_s=600.0)
     server = RtspServer(mounts)
     yield server
     server.kill()
@@ -47,6 +48,7 @@ def run_refresh(service, **request):
     states = set()
 
     def ended():
+        time.sleep(0.5)  # asking costs the processor time that the refresh needs
         states.update(service.status(name)["state"] for name in SCENES)
         record = next(one for one in service.api.get("/v1/refreshes") if one["id"] == identity)
         return record if record["status"] != "running" else None
@@ -88,9 +90,6 @@ def test_a_second_refresh_meanwhile_is_a_conflict(service):
     wait_for(lambda: service.api.get("/v1/refreshes")[0]["status"] != "running", timeout_s=120.0)
 
 
-def test_a_kept_version_is_swapped_in_and_rolled_back_without_a_camera_going_offline(service, drill):
-    """What the drill made is a whole bundle; served by hand it shows the swap, which the gate would not allow it."""
+def test_what_the_gate_refused_can_not_be_promoted(service, drill):
     _, _, before = drill
-    # The gate refused it, so it is not among the models: only what passed can be promoted.
-    versions = [model["version"] for model in service.api.get("/v1/models")]
-    assert versions == [before]
+    assert [model["version"] for model in service.api.get("/v1/models")] == [before]

@@ -72,7 +72,7 @@ def build(arguments: Sequence[str], commands: Sequence[Command] = COMMANDS) -> t
         target.command(command.words[-1], short_help=command.summary)(function)
     for name, group in groups.items():
         app.add_typer(group, name=name)
-    app.callback()(_version)
+    app.callback(invoke_without_command=True)(_version)
     return app
 
 
@@ -80,12 +80,16 @@ def _placeholder() -> None:
     raise AssertionError("only the overview shows this command")
 
 
-def _version(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
+def _version(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+) -> None:
     if version:
         from importlib.metadata import version as installed
 
         print(installed("streamkd"))
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one per way to end

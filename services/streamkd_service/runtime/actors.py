@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from streamkd.errors import UnavailableError
-from streamkd_service.logs import set_up_logs
+from streamkd_service.runtime.log_relay import log_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,8 @@ def worker_ids(count: int) -> tuple[str, ...]:
 class ControllerActor:
     """Runs a `Controller` on the actor's event loop; restarted by Ray, it begins again from the store."""
 
-    def __init__(self, config: Config, namespace: str) -> None:
-        set_up_logs(config.log)
+    def __init__(self, config: Config, namespace: str, log_path: Path | None) -> None:
+        log_to(config.log, log_path)
         self._config = config
         self._namespace = namespace
         self._controller: Controller | None = None
@@ -78,10 +78,10 @@ class ControllerActor:
 class WorkerActor:
     """Runs a `Worker`; a worker that the Controller no longer accepts ends its process, and Ray starts a fresh one."""
 
-    def __init__(self, worker_id: str, namespace: str, log: LogConfig) -> None:
+    def __init__(self, worker_id: str, namespace: str, log: LogConfig, log_path: Path | None) -> None:
         from streamkd_service.runtime.worker import Worker  # noqa: PLC0415
 
-        set_up_logs(log)
+        log_to(log, log_path)
         self._namespace = namespace
         self._controller: Any = None
         self._worker: Worker = Worker(worker_id, self._send, node=socket.gethostname(), on_rejected=lambda: os._exit(1))

@@ -15,9 +15,8 @@ from streamkd_service.runtime.histograms import BATCH_BOUNDS, LATENCY_BOUNDS_MS,
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from streamkd.media.mailbox import MailboxSet
-
     from streamkd.clock import Clock
+    from streamkd.media.mailbox import MailboxSet
     from streamkd.pipeline import Pipeline
     from streamkd.types import Frame, FrameResult
     from streamkd_service.runtime.outbox import Outbox

@@ -34,7 +34,7 @@ _RETRY_EVERY_S = 0.2
 _CONTROLLER_CONCURRENCY = 1000
 _WORKER_CONCURRENCY = 8
 _START_S = 60.0
-_STOP_S = 1.5
+_WORKERS_SHARE = 0.7  # of the time that all of them have to stop
 
 
 class Actors:
@@ -53,7 +53,7 @@ class Actors:
                 max_concurrency=_CONTROLLER_CONCURRENCY,
                 scheduling_strategy=affinity,
             )
-            .remote(config, session.namespace)
+            .remote(config, session.namespace, session.log_path)
         )
         self._workers: list[Any] = [
             ray.remote(WorkerActor)
@@ -64,7 +64,7 @@ class Actors:
                 max_concurrency=_WORKER_CONCURRENCY,
                 scheduling_strategy="SPREAD",
             )
-            .remote(worker_id, session.namespace, config.log)
+            .remote(worker_id, session.namespace, config.log, session.log_path)
             for worker_id in worker_ids(config.workers.count)
         ]
         self.controller = ControllerHandle(self._controller)
@@ -73,11 +73,12 @@ class Actors:
         """Wait until the Controller has started from the store."""
         await self.controller.call("system", timeout_s=_START_S)
 
-    async def stop(self) -> None:
-        """Workers give their last report, then the Controller commits and closes the store; bounded in time."""
-        stops = [worker.call.remote("stop") for worker in self._workers]
-        await _within(stops, _STOP_S)
-        await _within([self._controller.stop.remote()], _STOP_S)
+    async def stop(self, timeout_s: float) -> None:
+        """Workers give their last report, then the Controller commits and closes the store."""
+        began_s = time.monotonic()
+        await _within([worker.call.remote("stop") for worker in self._workers], timeout_s * _WORKERS_SHARE)
+        left_s = timeout_s - (time.monotonic() - began_s)
+        await _within([self._controller.stop.remote()], left_s)
 
 
 class ControllerHandle:

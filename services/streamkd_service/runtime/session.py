@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,34 +37,41 @@ class RaySession:
     local: bool
     node_id: str
     temp_dir: Path | None = None
-    processes: list[psutil.Process] = field(default_factory=list)
+    vital: dict[str, psutil.Process] = field(default_factory=dict)  # without these, Ray is no more
+
+    @property
+    def log_path(self) -> Path | None:
+        """Where actors append their log lines; None in a cluster, whose nodes keep them themselves."""
+        return None if self.temp_dir is None else self.temp_dir / "streamkd.log"
 
     def failure(self) -> str | None:
         """What is wrong with Ray itself, or None; cheap for a local session, up to 4 s for a cluster."""
         if self.local:
-            for process in self.processes:
-                if process.name() in _VITAL and not _runs(process):
-                    return f"Ray's {process.name()} (process {process.pid}) has ended"
+            for name, process in self.vital.items():
+                if not _runs(process):
+                    return f"Ray's {name} (process {process.pid}) has ended"
             return None
         return _cluster_failure()
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float = _STOP_BUDGET_S) -> None:
         """Disconnect; a local session's processes and files are gone afterwards."""
-        import ray  # noqa: PLC0415
-
+        deadline_s = time.monotonic() + timeout_s
         family = _descendants() if self.local else []
-        if not self.local or self.failure() is None:
-            with contextlib.suppress(Exception):  # whatever Ray says now, what follows ends it
-                ray.shutdown()
+        if self.local and self.failure() is not None:
+            deadline_s = time.monotonic()  # nobody is left to end in order
+        else:
+            leaving = threading.Thread(target=_leave, name="ray-shutdown", daemon=True)
+            leaving.start()
+            leaving.join(timeout_s)
         if self.local:
-            self._sweep(family)
+            self._sweep(family, max(0.0, deadline_s - time.monotonic()))
 
     def kill(self) -> None:
         """End a local session at once, without asking it."""
         if self.local:
             self._sweep(_descendants(), grace_s=0.0)
 
-    def _sweep(self, family: Iterable[psutil.Process], grace_s: float = _STOP_BUDGET_S) -> None:
+    def _sweep(self, family: Iterable[psutil.Process], grace_s: float) -> None:
         _end(family, grace_s)
         if self.temp_dir is not None:
             shutil.rmtree(self.temp_dir, ignore_errors=True)
@@ -117,7 +125,7 @@ def _start_local(namespace: str) -> RaySession:
             hint="Check that /tmp is writable and that at least 1 GiB of memory is free.",
         ) from error
     session = RaySession(namespace, local=True, node_id=_node_id(), temp_dir=temp_dir)
-    session.processes = [process for process in _descendants() if _name(process) in _VITAL]
+    session.vital = {_name(process): process for process in _descendants() if _name(process) in _VITAL}
     return session
 
 
@@ -132,6 +140,13 @@ def _join(address: str, namespace: str) -> RaySession:
             hint="Check the address, that the cluster runs the same Ray version, and RAY_AUTH_TOKEN.",
         ) from error
     return RaySession(namespace, local=False, node_id=_node_id())
+
+
+def _leave() -> None:
+    import ray  # noqa: PLC0415
+
+    with contextlib.suppress(Exception):  # whatever Ray says now, what follows ends it
+        ray.shutdown()
 
 
 def _node_id() -> str:

@@ -10,6 +10,7 @@ Three kinds of threads meet here:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from pathlib import Path
@@ -103,7 +104,8 @@ class Worker:
             self._ended.set()
         self._reporter.join(_COMMAND_S)
         cameras = self._readers.stop_all()
-        self._command(lambda: self._forget(cameras))
+        with contextlib.suppress(TimeoutError):  # what is known so far is told all the same
+            self._command(lambda: self._forget(cameras))
         self._loop.stop()
         while True:
             waiting = len(self._outbox)
@@ -248,7 +250,8 @@ class Worker:
         self, gone: Sequence[str], new: Sequence[CameraConfig], changed: Sequence[CameraConfig]
     ) -> None:
         assert self._loop.pipeline is not None
-        self._forget(gone)
+        # What is new is forgotten too: an attempt before may have got this far and no further.
+        self._forget([*gone, *(config.id for config in new)])
         for config in new:
             self._loop.pipeline.add_camera(config)
         for config in changed:

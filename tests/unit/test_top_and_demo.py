@@ -1,0 +1,81 @@
+"""The live table's figures, and which clips the demo's cameras show."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from streamkd.errors import InputError
+from streamkd_service.demo_media import DemoClip, cache_folder, plan_cameras, read_clips
+from streamkd_service.top import Seen, drops_of, render, rows_of
+
+STATUS = {"state": "online", "fps_analysed": 5.0, "action": "fight", "action_score": 0.91, "latency_ms": 14.2}
+CAMERA = {"id": "gate", "status": STATUS | {"detail": ""}}
+METRICS = """# TYPE streamkd_frames_dropped_total counter
+streamkd_frames_dropped_total{camera="gate",reason="stale"} 2.0
+streamkd_frames_dropped_total{camera="gate",reason="superseded"} 3.0
+streamkd_frames_dropped_total{camera="yard",reason="stale"} 0.0
+"""
+
+
+def test_drops_of_all_reasons_are_added():
+    assert drops_of(METRICS) == {"gate": 5, "yard": 0}
+
+
+def test_a_row_shows_what_the_api_says():
+    row = rows_of([CAMERA], {"gate": 5}, Seen())[0]
+    assert row.cells() == ("gate", "online", "5.0", "fight", "0.91", "14 ms", "5", "0")
+
+
+def test_a_camera_without_a_status_is_shown_all_the_same():
+    assert rows_of([{"id": "gate", "status": None}], {}, Seen())[0].state == "connecting"
+
+
+def test_the_table_has_a_line_for_each_camera():
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(render(rows_of([CAMERA], {}, Seen()), title="t", caption="c"))
+    assert "gate" in console.export_text()
+
+
+def test_an_event_is_counted_once_however_often_it_is_told():
+    seen = Seen()
+    told = [seen.note_event({"id": "a", "camera_id": "gate", "label": "fight"}) for _ in range(2)]
+    assert (told, seen.started["gate"]) == ([True, False], 1)
+
+
+def test_a_camera_that_was_online_once_is_remembered():
+    seen = Seen()
+    rows_of([CAMERA], {}, seen)
+    assert seen.ever_online == {"gate"}
+
+
+def test_the_demo_has_four_cameras_and_fights_on_one_of_them(demo_clips):
+    cameras = plan_cameras(read_clips(demo_clips))
+    labels = {camera.id: {clip.label for clip in camera.clips} for camera in cameras}
+    assert labels == {"fights": {"fight", "normal"}, "lobby": {"normal"}, "street": {"normal"}, "yard": {"normal"}}
+
+
+def test_every_fight_is_shown(demo_clips):
+    clips = read_clips(demo_clips)
+    shown = [clip for clip in plan_cameras(clips)[0].clips if clip.label == "fight"]
+    assert sorted(clip.path for clip in shown) == sorted(clip.path for clip in clips if clip.label == "fight")
+
+
+def test_the_cached_recording_is_another_one_when_a_clip_changes(tmp_path):
+    path = tmp_path / "a.mp4"
+    names = []
+    for content in (b"one", b"two"):
+        path.write_bytes(content)
+        clips = [DemoClip(path, "fight", "a"), DemoClip(path, "normal", "a"), DemoClip(path, "normal", "b")]
+        names.append(plan_cameras(clips)[0].cache_name())
+    assert names[0] != names[1]
+
+
+def test_a_folder_without_clips_is_named(tmp_path):
+    with pytest.raises(InputError, match=str(tmp_path)):
+        read_clips(tmp_path)
+
+
+def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder().is_relative_to(tmp_path)
