@@ -255,7 +255,9 @@ class Source:
             height=stream.codec_context.height,
             fps=float(stream.average_rate or stream.guessed_rate or 0),
             duration_s=duration_s,
-            paced=kind is SourceKind.FILE or container.format.name == "hls" or duration_s is not None,
+            # An RTSP server of recordings says their length too, but sends them in real time.
+            paced=kind is SourceKind.FILE
+            or (kind is SourceKind.HTTP and (container.format.name == "hls" or duration_s is not None)),
             timed=not self._untimed,
         )
 
