@@ -52,6 +52,10 @@ class _Camera:
     segment: int | None = None
     last_pts_s: float = 0.0
 
+    @property
+    def trackers(self) -> list[EventTracker]:
+        return [*self.actions.values(), self.anomaly]
+
 
 class Pipeline:
     """The chain for the cameras of one worker; used by one thread.
@@ -98,14 +102,13 @@ class Pipeline:
 
     def _begin_segment(self, camera: _Camera, frame: Frame) -> list[EventUpdate]:
         """Where `frame` does not follow the camera's last one: forget the state, end what is open."""
-        if camera.segment is None:
-            camera.segment = frame.segment
-            return []
         hold = camera.spec.gap_policy == "hold"
         if frame.segment == camera.segment and (hold or frame.pts_s - camera.last_pts_s <= GAP_S):
             return []
         updates = self._interrupt(camera)
         camera.segment = frame.segment
+        for tracker in camera.trackers:
+            tracker.resume(frame.pts_s)
         return updates
 
     def _follow(self, camera: _Camera, frame: Frame, answer: Answer, updates: list[EventUpdate]) -> FrameResult:
@@ -211,8 +214,7 @@ class Pipeline:
         camera.smoother.clear()
         camera.normality.begin_segment()
         camera.segment = None
-        trackers = [*camera.actions.values(), camera.anomaly]
-        return _only([tracker.interrupt(camera.last_pts_s) for tracker in trackers])
+        return _only([tracker.interrupt(camera.last_pts_s) for tracker in camera.trackers])
 
     def _take_spec(self, camera: _Camera, spec: StudentSpec) -> list[EventUpdate]:
         """Judge by another version's classes and thresholds from now on; events of the same label go on."""

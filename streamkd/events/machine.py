@@ -108,15 +108,20 @@ def advance(state: MachineState, score: float, pts_s: float, rule: Rule) -> Mach
 
 
 def interrupt(state: MachineState, last_pts_s: float) -> MachineState:
-    """The state at the start of the next segment, after one that ended at `last_pts_s`.
+    """The state after a stretch that ended at `last_pts_s`; its times count from where the watch goes on (`resume`).
 
-    An open event ends with its segment. A cool-down goes on; the time that nobody watched does not count towards it.
+    An open event ends there. A cool-down goes on; the time that nobody watched does not count towards it.
     """
     if state.is_open:
         return MachineState(Phase.COOLDOWN, ended_s=0.0)
     if state.phase is Phase.COOLDOWN:
         return replace(state, ended_s=state.ended_s - last_pts_s)
     return MachineState()
+
+
+def resume(state: MachineState, first_pts_s: float) -> MachineState:
+    """The state of an interrupted machine whose next frame is at `first_pts_s`, in whichever segment."""
+    return replace(state, ended_s=state.ended_s + first_pts_s) if state.phase is Phase.COOLDOWN else state
 
 
 def _signal(state: MachineState, score: float, pts_s: float, rule: Rule) -> Signal:
@@ -141,4 +146,4 @@ def _signal_open(state: MachineState, score: float, pts_s: float, rule: Rule) ->
     return Signal.UNDER
 
 
-__all__ = ["TRANSITIONS", "MachineState", "Phase", "Rule", "Signal", "advance", "interrupt"]
+__all__ = ["TRANSITIONS", "MachineState", "Phase", "Rule", "Signal", "advance", "interrupt", "resume"]

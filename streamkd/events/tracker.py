@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from streamkd.events.machine import MachineState, Rule, advance, interrupt
+from streamkd.events.machine import MachineState, Rule, advance, interrupt, resume
 from streamkd.events.timebase import TimeBase
 from streamkd.types import EventKind, EventUpdate, Frame, Picture
 
@@ -55,9 +55,13 @@ class EventTracker:
         return None
 
     def interrupt(self, last_pts_s: float) -> EventUpdate | None:
-        """The segment ended at `last_pts_s`: close an open event there."""
+        """The watch ended at `last_pts_s`: close an open event there."""
         self._state = interrupt(self._state, last_pts_s)
         return None if self._event is None else self._close(last_pts_s)
+
+    def resume(self, first_pts_s: float) -> None:
+        """After an interruption: the next frame is at `first_pts_s`."""
+        self._state = resume(self._state, first_pts_s)
 
     def _open(self, frame: Frame, score: float, model_version: str) -> EventUpdate:
         name, started_s = self._name, self._state.started_s
@@ -92,8 +96,8 @@ class EventTracker:
 
     def _tell(self, *, score: float) -> EventUpdate:
         assert self._event is not None
-        # The snapshot stays in every revision: whoever gets only the highest one has the whole event.
-        self._event = replace(self._event, revision=self._event.revision + 1, score=score)
+        # Its picture was told at the opening: every revision would otherwise be sent and written with it again.
+        self._event = replace(self._event, revision=self._event.revision + 1, score=score, snapshot_jpeg=None)
         return self._event
 
 

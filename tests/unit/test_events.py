@@ -220,6 +220,11 @@ def test_its_picture_is_that_of_the_opening_frame():
     assert opened.snapshot_jpeg.startswith(b"\xff\xd8")
 
 
+def test_its_picture_is_told_once():
+    _, closed = follow([0.7] * 3 + [0.1] * 20)
+    assert closed.snapshot_jpeg is None
+
+
 def test_a_picture_that_can_not_be_made_costs_no_event():
     class Broken:
         width = height = 1

@@ -187,6 +187,12 @@ def test_a_flapping_camera_does_not_open_an_event_at_every_return():
     assert len({update.id for updates in told for update in updates}) == 1
 
 
+def test_a_pause_within_a_segment_does_not_end_a_cool_down():
+    subject = pipeline(None, camera(cooldown_s=60.0))
+    told = [updates_of(play(subject, [RED] * 10, start=1000 + 30 * turn)) for turn in range(5)]
+    assert len({update.id for updates in told for update in updates}) == 1
+
+
 # --- cameras
 
 
