@@ -60,6 +60,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             f"The RTSP server {options.rtsp_server} is missing.",
             hint="Run the demo from a clone of the repository, or name the script with --rtsp-server.",
         )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # however it is ended, it cleans up
     cameras = plan_cameras(read_clips(options.clips))
     recordings = _prepare(cameras, console)
     folder = Path(tempfile.mkdtemp(prefix="streamkd-demo-"))
@@ -197,21 +198,22 @@ def _service(folder: Path, urls: dict[str, str], port: int) -> Iterator[subproce
 
 def stop_service(service: subprocess.Popen[bytes], patience_s: float = _SERVICE_STOP_S) -> None:
     """Ask the service to stop as Ctrl-C does; what is left of it afterwards is killed."""
-    with contextlib.suppress(psutil.Error):
-        family = psutil.Process(service.pid).children(recursive=True)
+    family: list[psutil.Process] = []
+    try:
+        with contextlib.suppress(psutil.Error):
+            family = psutil.Process(service.pid).children(recursive=True)
         service.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             service.wait(patience_s)
+    except KeyboardInterrupt:  # a second Ctrl-C means: at once
+        pass
+    finally:
         if service.poll() is None:
-            service.send_signal(signal.SIGINT)  # the second one means: at once
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                service.wait(1.0)
+            service.kill()
         for process in family:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-    if service.poll() is None:
-        service.kill()
-    service.wait()
+        service.wait()
 
 
 def _wait_ready(client: ApiClient, service: subprocess.Popen[bytes], folder: Path) -> None:

@@ -25,6 +25,7 @@ def killed(
         events=ALARMING | {"max_duration_s": 60.0},  # one is open when the kill comes
     )
     with started(service):
+        service.api.post("/v1/cameras", {"id": "door", "url": rtsp.url("door")})
         before = wait_for(service.events, timeout_s=60.0, why="an event")
         service.kill()
         service.start()
@@ -41,6 +42,11 @@ def test_an_event_that_was_open_is_closed_as_interrupted(killed):
     before, service = killed
     event = service.api.get(f"/v1/events/{before[0]['id']}")
     assert (event["interrupted"], event["end_utc"] is not None) == (True, True)
+
+
+def test_cameras_of_the_api_are_there_again(killed):
+    _, service = killed
+    assert "door" in [camera["id"] for camera in service.api.get("/v1/cameras")]
 
 
 def test_its_snapshot_is_there(killed):

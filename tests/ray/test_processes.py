@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -25,10 +26,21 @@ def sessions() -> set[Path]:
     return set(Path("/tmp").glob("skd-*"))
 
 
-def test_an_idle_session_needs_less_than_a_gibibyte(service):
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Iterator[Service]:
+    """A running service without cameras that knows two models."""
+    service = Service(tmp_path_factory.mktemp("idle"), student={"bundle": str(tiny_bundle)})
+    folder = make_tiny_bundle(service.folder / "models" / "tiny-2", version="tiny-2")
+    url = service.config["store"]["url"]
+    upgrade(url)
+    with open_repository(url) as repository:
+        repository.add_model(record_of(read_bundle(folder), SystemClock()))
     with started(service):
-        pss = sum(process.memory_full_info().pss for process in service.family())
-    assert pss < GIB
+        yield service
+
+
+def test_an_idle_session_needs_less_than_a_gibibyte(idle):
+    assert sum(process.memory_full_info().pss for process in idle.family()) < GIB
 
 
 def test_ctrl_c_with_a_live_client_ends_within_5_s_and_leaves_nothing(service):
@@ -67,26 +79,12 @@ def test_the_service_ends_and_says_so_when_ray_dies(service):
     assert "Ray" in service.log.read_text().splitlines()[-1]
 
 
-def test_cameras_are_there_again_after_kill_9(service):
-    with started(service):
-        service.api.post("/v1/cameras", {"id": "door", "url": "rtsp://127.0.0.1:1/door"})
-        service.kill()
-        service.start()
-        assert [camera["id"] for camera in service.api.get("/v1/cameras")] == ["door"]
-
-
-def test_a_promoted_model_is_swapped_in_and_rolled_back(service: Service):
-    folder = make_tiny_bundle(service.folder / "models" / "tiny-2", version="tiny-2")
-    url = service.config["store"]["url"]
-    upgrade(url)
-    with open_repository(url) as repository:
-        repository.add_model(record_of(read_bundle(folder), SystemClock()))
-    with started(service):
-        served = []
-        for path in ("/v1/models/tiny-2/promote", "/v1/models/rollback"):
-            service.api.post(path)
-            system = wait_for(lambda: _ready(service), why="every worker has the model")
-            served.append(system["model_version"])
+def test_a_promoted_model_is_swapped_in_and_rolled_back(idle):
+    served = []
+    for path in ("/v1/models/tiny-2/promote", "/v1/models/rollback"):
+        idle.api.post(path)
+        system = wait_for(lambda: _ready(idle), why="every worker has the model")
+        served.append(system["model_version"])
     assert served == ["tiny-2", "tiny-1"]
 
 

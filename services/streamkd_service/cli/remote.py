@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from streamkd.errors import UnavailableError
 from streamkd_service.cli.live import TokenOption, UrlOption
 
 if TYPE_CHECKING:
     from streamkd_service.client import ApiClient
 
 _POLL_S = 0.5
+_PATIENCE_S = 15.0
 _STEPS = ("harvest", "teach", "distil", "gate", "swap")
 
 
@@ -43,11 +46,15 @@ def _follow(client: ApiClient, record: dict[str, Any], console: Console) -> dict
     columns = (TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
         tasks = {step: bars.add_task(step, total=1.0, start=False) for step in _STEPS}
+        away_s = time.monotonic()
         while record["status"] == "running":
             _show(bars, tasks, record)
             time.sleep(_POLL_S)
-            known = client.get("/v1/refreshes")
-            record = next(item for item in known if item["id"] == record["id"])
+            with contextlib.suppress(UnavailableError):  # the service may be busy for a moment; it ends by itself
+                record = client.get(f"/v1/refreshes/{record['id']}")
+                away_s = time.monotonic()
+            if time.monotonic() - away_s > _PATIENCE_S:
+                record = client.get(f"/v1/refreshes/{record['id']}")  # says what is wrong
         _show(bars, tasks, record)
     return record
 

@@ -166,6 +166,8 @@ class Controller:
         media_dir = self.config.store.media_dir
         changes = await self.db(partial(self._repository.apply_updates, report.updates, media_dir))
         if new:
+            restarts = self._fleet.workers[report.worker_id].restarts
+            _log.info("worker started", worker=report.worker_id, node=report.node, restarts=restarts)
             changes += await self._close_orphans()
         if changes:
             self.announce()
