@@ -79,7 +79,7 @@ class Frame:
         camera_id: The camera (or the recording) it comes from.
         segment: Rises by one at every gap, reconnect or change of resolution; state never crosses segments.
         pts_s: Presentation time in seconds, repaired: strictly increasing within a segment, 0 at its first frame.
-        received_s: Monotonic clock when the frame's packet had arrived.
+        received_s: Monotonic clock when the frame's packet had arrived, less what a live camera's frame was late by.
         rgb: `[S, S, 3]` uint8, the student's input size.
         grey: `[240, 360]` uint8, the size of the motion baseline.
         picture: The full-size frame, for snapshots.

@@ -8,6 +8,7 @@ machines drift apart.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamkd.errors import SourceError
@@ -84,7 +85,7 @@ class FreshnessGate:
         self.stale = 0
 
     def push(self, frame: DecodedFrame) -> list[DecodedFrame]:
-        """The fresh frames that can be given on now that `frame` has arrived.
+        """The fresh frames that can be given on now that `frame` has arrived, `arrived_s` less what they were late by.
 
         Raises:
             LaggingError: For seconds every frame has been too old, and they do not catch up; connect again.
@@ -92,7 +93,7 @@ class FreshnessGate:
         if frame.raw_pts_s is not None:
             self._clock.learn(frame.arrived_s, frame.raw_pts_s)
         if self._held is None:
-            return [frame] if self._fresh(frame) else []
+            return self._fresh([frame])
         self._held.append(frame)
         first = self._held[0]
         settled = len(self._held) > 1 and frame.waited_s >= self._blocked_s
@@ -102,13 +103,21 @@ class FreshnessGate:
                 self.stale += 1
             return []
         held, self._held = self._held, None
-        return [waiting for waiting in held if self._fresh(waiting)]
+        return self._fresh(held)
 
-    def _fresh(self, frame: DecodedFrame) -> bool:
+    def _fresh(self, frames: list[DecodedFrame]) -> list[DecodedFrame]:
         if not self._timed:
-            return self._fresh_untimed(frame)
-        # Without a PTS nothing is known; such frames are few, and between others.
-        age_s = 0.0 if frame.raw_pts_s is None else self._clock.age_s(frame.arrived_s, frame.raw_pts_s)
+            return [frame for frame in frames if self._fresh_untimed(frame)]
+        fresh = []
+        for frame in frames:
+            # Without a PTS nothing is known; such frames are few, and between others.
+            age_s = 0.0 if frame.raw_pts_s is None else self._clock.age_s(frame.arrived_s, frame.raw_pts_s)
+            if self._in_time(frame, age_s):
+                # What it was late by belongs to its age, for whoever looks at it next.
+                fresh.append(replace(frame, arrived_s=frame.arrived_s - age_s))
+        return fresh
+
+    def _in_time(self, frame: DecodedFrame, age_s: float) -> bool:
         if age_s <= self._max_age_s:
             self._late_since = None
             return True

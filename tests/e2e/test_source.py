@@ -73,7 +73,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(folder):
-    return make_clip(folder / "long.mp4", frames=FPS * 120, fps=FPS)
+    return make_clip(folder / "long.mp4", frames=FPS * 60, fps=FPS)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,8 @@ def server(folder, clip):
     mounts = {
         "long": clip,
         "short": make_clip(folder / "short.mp4", frames=FPS),
-        "slices": make_clip(folder / "slices.mp4", frames=FPS * 60, slices=4),
-        "reordered": make_clip(folder / "reordered.mp4", frames=FPS * 60, b_frames=2),
+        "slices": make_clip(folder / "slices.mp4", frames=FPS * 20, slices=4),
+        "reordered": make_clip(folder / "reordered.mp4", frames=FPS * 20, b_frames=2),
         "broken": folder / "nowhere.mp4",
     }
     with RtspServer(mounts, audio=["sound"]) as running:

@@ -93,3 +93,9 @@ def test_a_camera_that_counts_frames_instead_of_time_can_be_tolerated():
 def test_frames_without_a_time_follow_their_neighbours():
     gate = settled()
     assert len(gate.push(frame(None, 1001.0))) == 1
+
+
+def test_what_a_frame_is_late_by_belongs_to_its_age():
+    gate = settled()
+    (late,) = gate.push(frame(1.0, 1001.3))
+    assert late.arrived_s == pytest.approx(1001.0, abs=0.01)
