@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from streamkd.bundle import write_manifest
 from streamkd.config import CameraConfig, Config
-from streamkd.errors import BundleError, ConflictError, NotFoundError, UnavailableError
+from streamkd.errors import BundleError, ConflictError, NotFoundError, StoreError, UnavailableError
 from streamkd.store import open_repository, upgrade
 from streamkd.store.records import EventQuery
 from streamkd.types import CameraState, CameraStatus, EventKind, EventUpdate
@@ -197,6 +197,24 @@ def test_events_of_a_worker_that_died_are_closed_as_interrupted(config):
     assert events(config)["a"].interrupted
 
 
+def test_events_of_a_dead_worker_are_closed_when_the_database_is_back(config, monkeypatch):
+    async def scenario():
+        async with running(config) as controller:
+            await controller.report(report(updates=[update("a", epoch="one")]))
+            with monkeypatch.context() as away:
+                away.setattr(controller.repository, "apply_updates", _refuse)
+                with pytest.raises(StoreError):
+                    await controller.report(report(epoch="two"))
+            await controller.report(report(epoch="two"))
+
+    run(scenario())
+    assert events(config)["a"].interrupted
+
+
+def _refuse(*_):
+    raise StoreError("The database is away.")
+
+
 def test_a_restarted_controller_leaves_the_events_of_a_living_worker_open(config):
     async def scenario():
         async with running(config) as controller:
@@ -246,6 +264,18 @@ def test_a_patch_keeps_the_password_and_everything_else(config):
 
     patched = run(scenario())
     assert patched == camera("door", cooldown_s=7, sensitivity=0.9)
+
+
+def test_two_patches_at_once_both_count(config):
+    async def scenario():
+        async with running(config) as controller:
+            await controller.add_camera(camera("door"))
+            patches = CameraPatch(sensitivity=0.9), CameraPatch(cooldown_s=77.0)
+            await asyncio.gather(*(controller.patch_camera("door", patch) for patch in patches))
+            return (await controller.get_camera("door")).config
+
+    changed = run(scenario())
+    assert (changed.sensitivity, changed.cooldown_s) == (0.9, 77.0)
 
 
 def test_a_camera_of_the_yaml_can_not_be_changed(config):

@@ -19,7 +19,7 @@ import structlog
 
 from streamkd.clock import SystemClock
 from streamkd.config import CameraConfig
-from streamkd.errors import ConflictError, InputError, NotFoundError, StreamkdError, UnavailableError
+from streamkd.errors import ConflictError, InputError, NotFoundError, StoreError, StreamkdError, UnavailableError
 from streamkd.store import open_repository
 from streamkd.store.records import CameraOrigin
 from streamkd.store.serialize import camera_json
@@ -109,6 +109,8 @@ class Controller:
         self._cameras: dict[str, CameraRecord] = {}
         self._placement: dict[str, str] = {}
         self._published: dict[str, tuple[object, ...]] = {}
+        self._editing = asyncio.Lock()  # reading a camera's settings and writing them is one step
+        self._orphans_left = False  # events may be open that no living worker will close
         self._started_s = self._clock.monotonic_s()
         self._started_utc = self._clock.utc()
         # Revisions only rise, over restarts of the Controller too.
@@ -162,12 +164,14 @@ class Controller:
         if not self._fleet.accepts(report):
             return ReportReply(accepted=False, assignment=None)
         new = self._fleet.is_new_incarnation(report)
+        self._orphans_left = self._orphans_left or new
         self._fleet.take(report, self._clock.monotonic_s())
         media_dir = self.config.store.media_dir
         changes = await self.db(partial(self._repository.apply_updates, report.updates, media_dir))
         if new:
             restarts = self._fleet.workers[report.worker_id].restarts
             _log.info("worker started", worker=report.worker_id, node=report.node, restarts=restarts)
+        if self._orphans_left:
             changes += await self._close_orphans()
         if changes:
             self.announce()
@@ -181,7 +185,12 @@ class Controller:
         if not all(epochs):
             return []
         close = partial(self._repository.close_interrupted, epoch_not=epochs, at=self._clock.utc())
-        return list(await self.db(close))
+        self._orphans_left = False
+        try:
+            return list(await self.db(close))
+        except StoreError:
+            self._orphans_left = True  # by the next report, when the database is back
+            raise
 
     def _assignment_of(self, worker_id: str) -> Assignment:
         live = self._models.live
@@ -242,21 +251,16 @@ class Controller:
         return await self._camera_changed(record)
 
     async def patch_camera(self, camera_id: str, patch: CameraPatch) -> CameraView:
-        known = self._record(camera_id)
-        try:
-            # Not model_copy: a patch is checked like a new camera.
-            config = CameraConfig.model_validate(
-                known.config.model_dump() | {"url": known.config.url.get_secret_value()} | patch.changes()
-            )
-        except ValueError as error:
-            raise InputError(f"Camera {camera_id} can't be changed: {_first_problem(error)}.") from None
-        record = await self.db(partial(self._repository.update_camera, config))
-        self._cameras[camera_id] = record
+        async with self._editing:
+            config = patched(self._record(camera_id).config, patch)
+            record = await self.db(partial(self._repository.update_camera, config))
+            self._cameras[camera_id] = record
         return await self._camera_changed(record)
 
     async def delete_camera(self, camera_id: str) -> None:
-        await self.db(partial(self._repository.delete_camera, camera_id))
-        self._cameras.pop(camera_id, None)
+        async with self._editing:
+            await self.db(partial(self._repository.delete_camera, camera_id))
+            self._cameras.pop(camera_id, None)
         self._published.pop(camera_id, None)
         self._rearrange()
         self.announce()
@@ -426,9 +430,22 @@ class Controller:
         )
 
 
+def patched(config: CameraConfig, patch: CameraPatch) -> CameraConfig:
+    """A camera's settings with a patch's changes, checked like those of a new camera.
+
+    Raises:
+        InputError: They are wrong.
+    """
+    settings = config.model_dump() | {"url": config.url.get_secret_value()}
+    try:
+        return CameraConfig.model_validate(settings | patch.changes())
+    except ValueError as error:
+        raise InputError(f"Camera {config.id} can't be changed: {_first_problem(error)}.") from None
+
+
 def _first_problem(error: ValueError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[2].partition(" [type=")[0].removeprefix("Value error, ") if len(lines) > 2 else lines[0]
 
 
-__all__ = ["Controller", "JobsPort", "WorkersPort"]
+__all__ = ["Controller", "JobsPort", "WorkersPort", "patched"]
