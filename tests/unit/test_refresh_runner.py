@@ -101,7 +101,7 @@ class Host:
         self.state = CameraState.ONLINE
         self.moments = 12
         self.ready = True
-        self.harvests = 0
+        self.harvests = self.looks = 0
 
     async def db(self, call):
         return call()
@@ -110,6 +110,7 @@ class Host:
         pass
 
     async def list_cameras(self):
+        self.looks += 1
         configs = [
             CameraConfig.model_validate({"id": name, "url": "rtsp://x/y", "group": "hall"})
             for name in ("cam-red", "cam-grey")
@@ -310,6 +311,25 @@ def test_after_a_crash_it_goes_on_where_it_was(host):
     assert record.status is RefreshStatus.PROMOTED, record.detail
     assert [entry.rpartition(":")[2] for entry in entries] == ["distil", "judge"]
     assert host.harvests == 1
+
+
+def test_after_a_crash_it_waits_for_the_cameras_to_come_back(host, monkeypatch):
+    monkeypatch.setattr(refresh_runner, "_LOOK_EVERY_S", 0.01)
+
+    async def crash():
+        record = await interrupt_at(host, "label_clips")
+        (work_folder(host.config.store.models_dir.resolve(), record.id) / "harvest.json").unlink()
+        host.state = CameraState.CONNECTING
+        runner = RefreshRunner(host)
+        await runner.recover()
+        while host.looks < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        host.state = CameraState.ONLINE
+        await ended(runner)
+        return host.repository.get_refresh(record.id)
+
+    record = asyncio.run(crash())
+    assert (record.status, host.harvests) == (RefreshStatus.PROMOTED, 2), record.detail
 
 
 def test_interrupted_again_and_again_it_is_given_up(host):

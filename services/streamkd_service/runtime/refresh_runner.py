@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _TELL_EVERY_S = 1.0
 _SWAP_WITHIN_S = 90.0
 _LOOK_EVERY_S = 0.5
+_CAMERAS_BACK_S = 60.0  # twice the longest back-off
 _MOST_RESUMES = 2
 _MOST_THREADS = 8
 _SHOWN = 20  # refreshes looked through for one that was interrupted
@@ -262,7 +263,8 @@ class RefreshRunner:
     async def _harvest(self, work: Path, plan: steps.RefreshPlan) -> steps.Harvest:
         if steps.harvest_done(work):
             return await asyncio.to_thread(steps.load_harvest, work)
-        cameras = [view for view in await self._host.list_cameras() if view.status.state is CameraState.ONLINE]
+        # After a restart nothing has been heard of the cameras yet.
+        cameras = await self._online_cameras(_CAMERAS_BACK_S if plan.resumed else 0.0)
         workers = sorted({view.worker_id for view in cameras if view.worker_id is not None})
         if not workers:
             raise UnavailableError("No camera is online, so there is no footage.", hint="Try again when one is.")
@@ -283,6 +285,16 @@ class RefreshRunner:
             raise failed[0]
         group_of = {view.config.id: view.config.group for view in cameras}
         return await asyncio.to_thread(steps.save_harvest, work, clips, group_of, plan)
+
+    async def _online_cameras(self, patience_s: float) -> list[CameraView]:
+        """The cameras that are online; waits for the first one."""
+        deadline_s = self._clock.monotonic_s() + patience_s
+        while True:
+            views = await self._host.list_cameras()
+            online = [view for view in views if view.status.state is CameraState.ONLINE]
+            if online or self._clock.monotonic_s() >= deadline_s:
+                return online
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _watch_harvest(self, seconds: float, cameras: int) -> None:
         began_s = self._clock.monotonic_s()
