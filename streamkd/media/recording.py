@@ -36,7 +36,7 @@ def read_recording(
     Raises:
         UnsupportedMediaError: The file is missing, empty, truncated, or not a video.
     """
-    yield from _read(path, path.name, rate_hz, size, camera_id, clock or SystemClock(), RECORDING_FORMATS, None, None)
+    yield from _read(path, str(path), rate_hz, size, camera_id, clock or SystemClock(), RECORDING_FORMATS, None, None)
 
 
 def decode_upload(
