@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import os
 import socket
@@ -154,9 +155,11 @@ class RayJobs:
         job_id = f"{os.getpid()}-{self._count}"
         if progress is not None:
             self._progress[job_id] = progress
-        # A process per call: what it imports (PyTorch) and what a clip does to it are gone with it.
-        task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_run_entry).options(name=entry)
-        ref = task.remote(entry, kwargs, self._namespace, job_id if progress is not None else None, nice)
+        ref = (
+            _job_task()
+            .options(name=entry)
+            .remote(entry, kwargs, self._namespace, job_id if progress is not None else None, nice)
+        )
         try:
             return await ref
         except ray.exceptions.RayTaskError as error:
@@ -177,6 +180,12 @@ class RayJobs:
         listener = self._progress.get(job_id)
         if listener is not None:
             listener(detail, fraction)
+
+
+@functools.cache  # Ray keeps every remote function that was ever made
+def _job_task() -> Any:
+    # A process per call: what it imports (PyTorch) and what a clip does to it are gone with it.
+    return ray.remote(num_cpus=0, max_retries=0, max_calls=1)(_run_entry)
 
 
 def _run_entry(entry: str, kwargs: dict[str, Any], namespace: str, job_id: str | None, nice: int) -> Any:

@@ -36,10 +36,11 @@ class StudentLoader:
         """Say which version shall answer; cheap to repeat."""
         self._wanted = version
         busy = self._thread is not None and self._thread.is_alive()
+        if self._loaded is not None and self._loaded.version != version:
+            self._loaded = None  # wanted no more: it must not stay in memory
         have = version == self._taken or (self._loaded is not None and self._loaded.version == version)
         if busy or have or self._clock.monotonic_s() < self._not_before_s.get(version, 0.0):
             return
-        self._loaded = None
         self._thread = threading.Thread(
             target=self._load, args=(version, path, student), name="student-loader", daemon=True
         )

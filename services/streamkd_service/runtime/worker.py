@@ -89,6 +89,8 @@ class Worker:
         self._answering = ""  # the version that answers
         self._ended = threading.Event()
         self._stop_lock = threading.Lock()
+        self._harvesting = threading.Lock()
+        self._harvest_over = threading.Event()
         self._process = psutil.Process()
         self._reporter = threading.Thread(target=self._report_until_ended, name="reporter", daemon=True)
 
@@ -102,6 +104,7 @@ class Worker:
             if self._ended.is_set():
                 return
             self._ended.set()
+        self._harvest_over.set()
         self._reporter.join(_COMMAND_S)
         cameras = self._readers.stop_all()
         with contextlib.suppress(TimeoutError):  # what is known so far is told all the same
@@ -127,7 +130,7 @@ class Worker:
         return self._readers.snapshot(camera_id)
 
     def harvest(self, seconds: float, clip_s: float, per_camera: int, out_dir: Path) -> list[HarvestedClip]:
-        """Collect short clips of every camera for some time; returns what was kept.
+        """Collect short clips of every camera for some time; returns what was kept. Ends a harvest that still runs.
 
         Raises:
             UnavailableError: No model is loaded yet.
@@ -136,13 +139,17 @@ class Worker:
         if spec is None:
             raise UnavailableError(f"{self.worker_id} has no model yet.", hint="Try again shortly.")
         plan = HarvestPlan(clip_s=clip_s, per_camera=per_camera, rate_hz=spec.rate_hz)
-        harvester = Harvester(plan, out_dir)
-        self._taps.append(harvester.offer)
-        try:
-            self._ended.wait(seconds)
-        finally:
-            self._taps.remove(harvester.offer)
-            clips = harvester.finish()
+        self._harvest_over.set()  # of a Controller that is no more; two would write into one folder
+        with self._harvesting:
+            over = self._harvest_over = threading.Event()
+            harvester = Harvester(plan, out_dir)
+            self._taps.append(harvester.offer)
+            try:
+                if not self._ended.is_set():
+                    over.wait(seconds)
+            finally:
+                self._taps.remove(harvester.offer)
+                clips = harvester.finish()
         _log.info("harvested", worker=self.worker_id, clips=len(clips), frames_lost=harvester.lost)
         return clips
 

@@ -65,7 +65,7 @@ async def get_event(event_id: EventIdPath, given: Given) -> dict[str, Any]:
 @router.patch(
     "/{event_id}",
     summary="Confirm or reject an event",
-    description="Confirmed and rejected events are the human labels that the gate of every refresh judges by.",
+    description="A person's word on an event, kept with it; null takes it back.",
     response_model=EventOut,
     responses=problems(401, 403, 404, 422, 500, 503),
 )
@@ -84,7 +84,6 @@ async def patch_event(event_id: EventIdPath, patch: EventPatchIn, given: Given) 
 )
 async def event_snapshot(event_id: EventIdPath, given: Given) -> FileResponse:
     path = await run_in_threadpool(given.repository.snapshot_path, event_id, given.config.store.media_dir)
-    # The picture of the highest score so far: it may change while the event is open.
     return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=30"})
 
 
