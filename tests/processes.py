@@ -143,7 +143,7 @@ class Service:
         family = self.family()
         self.process.kill()
         self.process.wait()
-        _, alive = psutil.wait_procs(family, timeout=20)
+        _, alive = psutil.wait_procs(family, timeout=5)
         for process in alive:
             process.kill()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -17,7 +18,7 @@ import structlog
 import uvicorn
 
 from streamkd.bundle import read_bundle
-from streamkd.errors import ConflictError, StreamkdError, UnavailableError
+from streamkd.errors import ConflictError, StoreError, StreamkdError, UnavailableError
 from streamkd.store import open_repository, upgrade
 from streamkd.store.database import parse_url
 from streamkd_service.cli import EXIT_ERROR
@@ -259,7 +260,8 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        reason = "it is taken by another program" if error.errno == 98 else os.strerror(error.errno or 0)
+        taken = error.errno == errno.EADDRINUSE
+        reason = "it is taken by another program" if taken else (error.strerror or type(error).__name__)
         raise ConflictError(
             f"The API can't listen on {host}, port {port}: {reason}.",
             hint="Stop that program, or set api.port to another (0: any free port).",
@@ -285,9 +287,7 @@ def _sole_user(config: Config) -> Iterator[None]:
         yield
         return
     path = Path(str(url.database)).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock: TextIO
-    with path.with_name(f"{path.name}.lock").open("w", encoding="ascii") as lock:
+    with _lock_file(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -296,6 +296,17 @@ def _sole_user(config: Config) -> Iterator[None]:
                 hint="Stop that one, or set store.url to another file.",
             ) from error
         yield
+
+
+def _lock_file(database: Path) -> TextIO:
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        return database.with_name(f"{database.name}.lock").open("w", encoding="ascii")
+    except OSError as error:
+        raise StoreError(
+            f"The database {database} can't be opened: {error.strerror}.",
+            hint="Make the folder writable for this user, or set store.url to another path.",
+        ) from error
 
 
 __all__ = ["base_url", "serve"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import subprocess
 import sys
@@ -70,6 +71,21 @@ def test_a_camera_that_is_named_twice_is_refused(tmp_path):
 
 def test_listening_to_the_outside_without_a_token_is_refused(tmp_path):
     assert "api.token" in complaint(serve(tmp_path, api={"host": "0.0.0.0", "port": 0}))
+
+
+def test_a_database_that_another_service_uses_is_refused(tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "tiny")
+    with (tmp_path / "s.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        line = complaint(serve(tmp_path, api={"port": 0}, student={"bundle": str(bundle)}))
+    assert "in use" in line
+
+
+def test_a_database_that_can_not_be_opened_is_named(tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "tiny")
+    store = {"url": "sqlite:////dev/null/s.db"}
+    line = complaint(serve(tmp_path, api={"port": 0}, student={"bundle": str(bundle)}, store=store))
+    assert "/dev/null/s.db" in line
 
 
 @pytest.mark.parametrize("command", [["check", "/nowhere.mp4"], ["models", "list", "--url", "http://127.0.0.1:1"]])

@@ -19,17 +19,16 @@ import structlog
 
 from streamkd.clock import SystemClock
 from streamkd.config import CameraConfig
-from streamkd.errors import ConflictError, InputError, NotFoundError, StoreError, StreamkdError, UnavailableError
+from streamkd.errors import ConflictError, NotFoundError, StoreError, StreamkdError, UnavailableError
 from streamkd.store import open_repository
 from streamkd.store.records import CameraOrigin
 from streamkd.store.serialize import camera_json
 from streamkd.types import CameraState
-from streamkd_service.runtime.assignment import place
+from streamkd_service.runtime.desired import Desired, patched
 from streamkd_service.runtime.fleet import Fleet
 from streamkd_service.runtime.housekeeping import Housekeeping
 from streamkd_service.runtime.models import Models
 from streamkd_service.runtime.ports import (
-    Assignment,
     CameraView,
     ChangeBatch,
     ReportReply,
@@ -106,15 +105,13 @@ class Controller:
         self._fleet = Fleet(worker_ids)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._news = asyncio.Event()
-        self._cameras: dict[str, CameraRecord] = {}
-        self._placement: dict[str, str] = {}
         self._published: dict[str, tuple[object, ...]] = {}
         self._editing = asyncio.Lock()  # reading a camera's settings and writing them is one step
         self._orphans_left = False  # events may be open that no living worker will close
         self._started_s = self._clock.monotonic_s()
         self._started_utc = self._clock.utc()
         # Revisions only rise, over restarts of the Controller too.
-        self._revision = int(self._started_utc.timestamp() * 1000)
+        self._desired = Desired(worker_ids, first_revision=int(self._started_utc.timestamp() * 1000))
         self._tasks: list[asyncio.Task[None]] = []
         self._repository: Repository
         self._models: Models
@@ -133,16 +130,15 @@ class Controller:
         self._repository = await self.db(partial(open_repository, self.config.store.url.get_secret_value()))
         self._models = await self.db(partial(Models.open, self.config, self._repository, self._clock))
         records = await self.db(partial(self._repository.sync_config_cameras, self.config.cameras))
-        self._cameras = {record.config.id: record for record in records}
+        self._desired.put(*records)
         self._runner = RefreshRunner(self, self._clock, threads=os.cpu_count() or 1)
         await self._runner.recover()
-        self._rearrange()
         housekeeping = Housekeeping(self.config, self._repository, self._models, self.db)
         self._tasks = [
             asyncio.create_task(self._watch(), name="watch"),
             asyncio.create_task(housekeeping.run(), name="housekeeping"),
         ]
-        _log.info("controller started", cameras=len(self._cameras), model=self._models.live.version)
+        _log.info("controller started", cameras=len(records), model=self._models.live.version)
 
     async def stop(self) -> None:
         """Finish what is under way and close the store."""
@@ -176,8 +172,10 @@ class Controller:
         if changes:
             self.announce()
         await self._publish_states()
-        current = report.assignment_revision == self._revision
-        return ReportReply(accepted=True, assignment=None if current else self._assignment_of(report.worker_id))
+        if report.assignment_revision == self._desired.revision:
+            return ReportReply(accepted=True, assignment=None)
+        assignment = self._desired.assignment(report.worker_id, self.config, self._models.live)
+        return ReportReply(accepted=True, assignment=assignment)
 
     async def _close_orphans(self) -> list[Any]:
         """Close the events of incarnations that are gone, once every worker has said which one it is now."""
@@ -192,28 +190,6 @@ class Controller:
             self._orphans_left = True  # by the next report, when the database is back
             raise
 
-    def _assignment_of(self, worker_id: str) -> Assignment:
-        live = self._models.live
-        mine = [
-            record.config
-            for camera_id, record in self._cameras.items()
-            if record.config.enabled and self._placement.get(camera_id) == worker_id
-        ]
-        return Assignment(
-            revision=self._revision,
-            cameras=tuple(mine),
-            student=self.config.student,
-            events=self.config.events,
-            model_version=live.version,
-            bundle_path=live.path,
-        )
-
-    def _rearrange(self) -> None:
-        """What the workers shall do has changed."""
-        running = [record.config.id for record in self._cameras.values() if record.config.enabled]
-        self._placement = place(running, tuple(self._fleet.workers), self._placement)
-        self._revision += 1
-
     async def _watch(self) -> None:
         """Notice what no report tells: that one is missing."""
         while True:
@@ -226,12 +202,12 @@ class Controller:
     async def _publish_states(self) -> None:
         """Tell the live stream of cameras whose state is another than last told."""
         drafts: list[Any] = []
-        for camera_id, record in self._cameras.items():
-            status = self._status(record.config)
+        for record in self._desired.records:
+            camera_id, status = record.config.id, self._status(record.config)
             told = (status.state, status.reason, status.detail if status.state != CameraState.STALLED else "")
             if self._published.get(camera_id) != told:
                 self._published[camera_id] = told
-                view = camera_json(record.config, record.origin, status, self._placement.get(camera_id))
+                view = camera_json(record.config, record.origin, status, self._desired.placement.get(camera_id))
                 drafts.append(("camera", "updated", view))
         if drafts:
             await self.db(partial(self._repository.add_changes, drafts))
@@ -240,29 +216,26 @@ class Controller:
     # --- cameras ---------------------------------------------------------------------------------------------------
 
     async def list_cameras(self) -> list[CameraView]:
-        return [self._view(record) for record in self._cameras.values()]
+        return [self._view(record) for record in self._desired.records]
 
     async def get_camera(self, camera_id: str) -> CameraView:
-        return self._view(self._record(camera_id))
+        return self._view(self._desired.record(camera_id))
 
     async def add_camera(self, config: CameraConfig) -> CameraView:
         record = await self.db(partial(self._repository.add_camera, config, CameraOrigin.API))
-        self._cameras[config.id] = record
-        return await self._camera_changed(record)
+        return self._camera_changed(record)
 
     async def patch_camera(self, camera_id: str, patch: CameraPatch) -> CameraView:
         async with self._editing:
-            config = patched(self._record(camera_id).config, patch)
+            config = patched(self._desired.record(camera_id).config, patch)
             record = await self.db(partial(self._repository.update_camera, config))
-            self._cameras[camera_id] = record
-        return await self._camera_changed(record)
+            return self._camera_changed(record)
 
     async def delete_camera(self, camera_id: str) -> None:
         async with self._editing:
             await self.db(partial(self._repository.delete_camera, camera_id))
-            self._cameras.pop(camera_id, None)
+            self._desired.remove(camera_id)
         self._published.pop(camera_id, None)
-        self._rearrange()
         self.announce()
 
     async def snapshot(self, camera_id: str) -> bytes:
@@ -272,8 +245,8 @@ class Controller:
             NotFoundError: There is no such camera.
             UnavailableError: It gives no picture now.
         """
-        record = self._record(camera_id)
-        worker_id = self._placement.get(camera_id)
+        record = self._desired.record(camera_id)
+        worker_id = self._desired.placement.get(camera_id)
         if not record.config.enabled or worker_id is None:
             raise ConflictError(f"Camera {camera_id!r} is disabled.", hint="Enable it first.")
         try:
@@ -281,23 +254,17 @@ class Controller:
         except NotFoundError as error:
             raise UnavailableError(f"Camera {camera_id!r} is only starting.", hint="Try again shortly.") from error
 
-    async def _camera_changed(self, record: CameraRecord) -> CameraView:
-        self._rearrange()
+    def _camera_changed(self, record: CameraRecord) -> CameraView:
+        self._desired.put(record)
         self.announce()
         return self._view(record)
 
-    def _record(self, camera_id: str) -> CameraRecord:
-        record = self._cameras.get(camera_id)
-        if record is None:
-            raise NotFoundError(f"There is no camera {camera_id!r}.", hint="GET /v1/cameras lists them.")
-        return record
-
     def _view(self, record: CameraRecord) -> CameraView:
         status = self._status(record.config)
-        return CameraView(record.config, record.origin, status, self._placement.get(record.config.id))
+        return CameraView(record.config, record.origin, status, self._desired.placement.get(record.config.id))
 
     def _status(self, config: CameraConfig) -> CameraStatus:
-        return self._fleet.status(config, self._placement.get(config.id), self._clock.monotonic_s())
+        return self._fleet.status(config, self._desired.placement.get(config.id), self._clock.monotonic_s())
 
     # --- events and changes ----------------------------------------------------------------------------------------
 
@@ -368,7 +335,7 @@ class Controller:
         return await self._model_changed(live)
 
     async def _model_changed(self, live: ModelRecord) -> ModelRecord:
-        self._rearrange()
+        self._desired.changed()
         self.announce()
         _log.info("model changed", version=live.version)
         return live
@@ -393,7 +360,7 @@ class Controller:
     async def system(self) -> SystemView:
         now_s = self._clock.monotonic_s()
         by_state: dict[str, int] = {}
-        for record in self._cameras.values():
+        for record in self._desired.records:
             state = str(self._status(record.config).state)
             by_state[state] = by_state.get(state, 0) + 1
         workers = tuple(self._worker_view(worker_id, now_s) for worker_id in self._fleet.workers)
@@ -422,7 +389,7 @@ class Controller:
             worker_id=worker_id,
             node=worker.node,
             alive=worker.alive(now_s),
-            cameras=sum(placed == worker_id for placed in self._placement.values()),
+            cameras=sum(placed == worker_id for placed in self._desired.placement.values()),
             last_report_age_s=worker.age_s(now_s),
             rss_bytes=0 if totals is None else totals.rss_bytes,
             cpu_s=0.0 if totals is None else totals.cpu_s,
@@ -430,22 +397,4 @@ class Controller:
         )
 
 
-def patched(config: CameraConfig, patch: CameraPatch) -> CameraConfig:
-    """A camera's settings with a patch's changes, checked like those of a new camera.
-
-    Raises:
-        InputError: They are wrong.
-    """
-    settings = config.model_dump() | {"url": config.url.get_secret_value()}
-    try:
-        return CameraConfig.model_validate(settings | patch.changes())
-    except ValueError as error:
-        raise InputError(f"Camera {config.id} can't be changed: {_first_problem(error)}.") from None
-
-
-def _first_problem(error: ValueError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[2].partition(" [type=")[0].removeprefix("Value error, ") if len(lines) > 2 else lines[0]
-
-
-__all__ = ["Controller", "JobsPort", "WorkersPort", "patched"]
+__all__ = ["Controller", "JobsPort", "WorkersPort"]

@@ -1,0 +1,96 @@
+"""What shall run: the cameras, where each is placed, and what that means for a worker. No I/O here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamkd.config import CameraConfig
+from streamkd.errors import InputError, NotFoundError
+from streamkd_service.runtime.assignment import place
+from streamkd_service.runtime.ports import Assignment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from streamkd.config import Config
+    from streamkd.store.records import CameraRecord, ModelRecord
+    from streamkd_service.runtime.ports import CameraPatch
+
+
+class Desired:
+    """The desired state; every change of it raises `revision`, and workers with another one get a new assignment.
+
+    Args:
+        first_revision: Above every revision of earlier lives.
+    """
+
+    def __init__(self, worker_ids: Sequence[str], first_revision: int) -> None:
+        self.revision = first_revision
+        self.placement: dict[str, str] = {}  # camera → worker, enabled cameras only
+        self._worker_ids = tuple(worker_ids)
+        self._records: dict[str, CameraRecord] = {}
+
+    @property
+    def records(self) -> list[CameraRecord]:
+        return list(self._records.values())
+
+    def record(self, camera_id: str) -> CameraRecord:
+        """One camera.
+
+        Raises:
+            NotFoundError: There is none with this id.
+        """
+        record = self._records.get(camera_id)
+        if record is None:
+            raise NotFoundError(f"There is no camera {camera_id!r}.", hint="GET /v1/cameras lists them.")
+        return record
+
+    def put(self, *records: CameraRecord) -> None:
+        """Add cameras, or replace their settings."""
+        self._records |= {record.config.id: record for record in records}
+        self.changed()
+
+    def remove(self, camera_id: str) -> None:
+        self._records.pop(camera_id, None)
+        self.changed()
+
+    def changed(self) -> None:
+        """Something that assignments hold has changed: a camera, or the model."""
+        running = [record.config.id for record in self._records.values() if record.config.enabled]
+        self.placement = place(running, self._worker_ids, self.placement)
+        self.revision += 1
+
+    def assignment(self, worker_id: str, config: Config, live: ModelRecord) -> Assignment:
+        """All that a worker shall do."""
+        mine: Iterable[CameraConfig] = (
+            record.config for name, record in self._records.items() if self.placement.get(name) == worker_id
+        )
+        return Assignment(
+            revision=self.revision,
+            cameras=tuple(mine),
+            student=config.student,
+            events=config.events,
+            model_version=live.version,
+            bundle_path=live.path,
+        )
+
+
+def patched(config: CameraConfig, patch: CameraPatch) -> CameraConfig:
+    """A camera's settings with a patch's changes, checked like those of a new camera.
+
+    Raises:
+        InputError: They are wrong.
+    """
+    settings = config.model_dump() | {"url": config.url.get_secret_value()}
+    try:
+        return CameraConfig.model_validate(settings | patch.changes())
+    except ValueError as error:
+        raise InputError(f"Camera {config.id} can't be changed: {_first_problem(error)}.") from None
+
+
+def _first_problem(error: ValueError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[2].partition(" [type=")[0].removeprefix("Value error, ") if len(lines) > 2 else lines[0]
+
+
+__all__ = ["Desired", "patched"]
