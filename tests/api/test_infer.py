@@ -65,6 +65,7 @@ def test_other_fields_are_ignored(client: httpx.Client, controller: FakeControll
         b"<?xml version='1.0'?><MPD/>",
         b"hello",
         b"\x89PNG\r\n\x1a\n" + b"\x00" * 100,
+        b"FLV\x01\x05" + b"\x00" * 100,
     ],
 )
 def test_what_is_not_a_video_is_415(client: httpx.Client, controller: FakeController, content: bytes) -> None:
@@ -152,10 +153,7 @@ def test_every_shipped_clip_looks_like_a_video(demo_clips) -> None:
     [
         b"\x1aE\xdf\xa3" + bytes(9),
         b"RIFF\x00\x00\x00\x00AVI LIST",
-        b"FLV\x01\x05",
         b"G" + bytes(187) + b"G",
-        b"\x00\x00\x01\xba",
-        b"\x00\x00\x00\x01g",
     ],
 )
 def test_other_containers_are_known(head: bytes) -> None:

@@ -155,7 +155,7 @@ def plain_name(given: str) -> str:
 
 
 def looks_like_video(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a video container or an elementary stream.
+    """Whether a file's first bytes are those of a container that `streamkd.media.recording.decode_upload` takes.
 
     A whitelist: a playlist, which could make the decoder open other addresses, is text and never matches.
     """
@@ -163,15 +163,9 @@ def looks_like_video(head: bytes) -> bool:
         return True
     if head[:4] == b"RIFF":
         return head[8:12] == b"AVI "
-    starts = (
-        b"\x1aE\xdf\xa3",  # Matroska, WebM
-        b"\x00\x00\x01",  # MPEG-PS, H.264, H.265
-        b"\x00\x00\x00\x01",
-        b"FLV\x01",
-        b"OggS",
-        b"\x30\x26\xb2\x75",  # ASF
-    )
-    return head.startswith(starts) or (head[:1] == b"G" and head[188:189] == b"G")  # MPEG-TS
+    matroska = head.startswith(b"\x1aE\xdf\xa3")  # WebM too
+    transport_stream = head[:1] == b"G" and head[188:189] == b"G"
+    return matroska or transport_stream
 
 
 def _check_kind(path: Path, filename: str) -> None:
@@ -182,7 +176,7 @@ def _check_kind(path: Path, filename: str) -> None:
     if not looks_like_video(head):
         raise UnsupportedMediaError(
             f"The upload {filename} is not a video: its first bytes are those of no container that is known here.",
-            hint="Send MP4, MOV, MKV, WebM, AVI, MPEG-TS or FLV.",
+            hint="Send MP4, MOV, MKV, WebM, AVI or MPEG-TS.",
         )
 
 

@@ -23,7 +23,9 @@ _BODY = {
             "schema": {
                 "type": "object",
                 "required": [FIELD],
-                "properties": {FIELD: {"type": "string", "format": "binary", "description": "MP4, MKV, AVI, TS, …"}},
+                "properties": {
+                    FIELD: {"type": "string", "format": "binary", "description": "MP4, MOV, MKV, WebM, AVI or MPEG-TS"}
+                },
             }
         }
     },
