@@ -21,6 +21,7 @@ from streamkd.bundle import read_bundle
 from streamkd.errors import ConflictError, StoreError, StreamkdError, UnavailableError
 from streamkd.store import open_repository, upgrade
 from streamkd.store.database import parse_url
+from streamkd.store.serialize import refresh_json
 from streamkd_service.cli import EXIT_ERROR
 from streamkd_service.logs import set_up_logs
 from streamkd_service.runtime.log_relay import LogRelay
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
     from streamkd.config import Config
     from streamkd.store.records import Change
+    from streamkd.store.repository import Repository
     from streamkd_service.api.stream import Streams
+    from streamkd_service.metrics import ServiceMetrics
     from streamkd_service.runtime.handles import Actors, ControllerHandle
     from streamkd_service.runtime.session import RaySession
 
@@ -43,6 +46,7 @@ _HTTP_GRACE_S = 1.0
 _STOP_S = 3.5  # of the 5 s that are promised; Python itself needs a moment to end
 _RAY_STOP_S = 1.2
 _TAIL_S = 5.0
+_REFRESHES_SHOWN = 20  # the newest ones: the last that ended, and the last that got to its gate
 _log = structlog.get_logger("streamkd")
 
 
@@ -149,10 +153,9 @@ class _Service:
 
     def _http(self, controller: ControllerHandle) -> _Server:
         from streamkd_service.api.app import create_app  # noqa: PLC0415 - imports FastAPI
-        from streamkd_service.metrics import ServiceMetrics  # noqa: PLC0415
 
         repository = open_repository(self._config.store.url.get_secret_value(), read_only=True)
-        app = create_app(controller, repository, self._config, ServiceMetrics())
+        app = create_app(controller, repository, self._config, metrics_of(repository))
         self._streams = app.state.streams
         options = uvicorn.Config(
             app,
@@ -200,6 +203,16 @@ class _Service:
         if self._relay is not None:
             self._relay.stop()
         await asyncio.to_thread(self._session.stop, max(0.3, deadline_s - time.monotonic()))
+
+
+def metrics_of(repository: Repository) -> ServiceMetrics:
+    """Metrics that know how the refreshes of earlier runs ended, without counting them again."""
+    from streamkd_service.metrics import ServiceMetrics  # noqa: PLC0415
+
+    metrics = ServiceMetrics()
+    for refresh in reversed(repository.list_refreshes(_REFRESHES_SHOWN)):
+        metrics.observe_refresh(refresh_json(refresh))
+    return metrics
 
 
 class _Server(uvicorn.Server):
@@ -309,4 +322,4 @@ def _lock_file(database: Path) -> TextIO:
         ) from error
 
 
-__all__ = ["base_url", "serve"]
+__all__ = ["base_url", "metrics_of", "serve"]

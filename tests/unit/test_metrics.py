@@ -13,12 +13,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamkd.config import CameraConfig
+from streamkd.store import open_repository, upgrade
 from streamkd.store.records import CameraOrigin, Change, RefreshRecord, RefreshStatus, RefreshStep
 from streamkd.store.serialize import refresh_json
 from streamkd.types import CameraState, CameraStatus
 from streamkd_service.metrics import ServiceMetrics
 from streamkd_service.runtime.histograms import BATCH_BOUNDS, LATENCY_BOUNDS_MS, Histogram
 from streamkd_service.runtime.ports import CameraTotals, CameraView, SystemView, WorkerTotals, WorkerView
+from streamkd_service.service import metrics_of
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -194,6 +196,19 @@ def test_a_remembered_refresh_is_shown_and_not_counted(metrics):
     metrics.observe_refresh(refresh_change().data)
     assert value(metrics, "refreshes_total", outcome="refused") == 0
     assert value(metrics, "last_refresh_timestamp_seconds") is not None
+
+
+def test_how_the_last_refresh_ended_is_known_after_a_restart(tmp_path):
+    url = f"sqlite:///{tmp_path}/streamkd.db"
+    upgrade(url)
+    with open_repository(url) as repository:
+        repository.create_refresh(RefreshRecord("r1", RefreshStatus.RUNNING, RefreshStep.GATE, 0.0, NOW, None, "v1"))
+        gate = {"checks": [{"part": "safety", "value": 0.1}]}
+        ended = repository.update_refresh("r1", status=RefreshStatus.REFUSED, gate=gate)
+        metrics = metrics_of(repository)
+    assert value(metrics, "last_refresh_timestamp_seconds") == pytest.approx(ended.ended_utc.timestamp())
+    assert value(metrics, "gate_score", part="safety") == 0.1
+    assert value(metrics, "refreshes_total", outcome="refused") == 0
 
 
 def test_gate_score_is_the_worst_for_safety_and_the_best_for_benefit(metrics):
