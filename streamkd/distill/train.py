@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class FitConfig:
     """How a student is fitted; the defaults are the first stage of the shipped recipe, the head alone."""
 
-    epochs: int = 20
+    epochs: int = 40
     batch: int = 8  # joined streams of `stream_frames` each
     stream_frames: int = 20
     head_only: bool = True  # on features of the frozen trunk: seconds instead of minutes
@@ -38,7 +38,7 @@ class FitConfig:
     decay_direct: float = 20.0  # its features outnumber the clips by far
     warmup: float = 0.05  # share of the steps
     ema: float = 0.95
-    mixup: float = 0.0  # Beta(a, a) of mixing two streams; 0 turns it off
+    mixup: float = 0.3  # Beta(a, a) of mixing two streams; 0 turns it off
     mixup_share: float = 0.5
     forecast_weight: float = 0.3
     clip_norm: float = 2.0

@@ -16,7 +16,7 @@ from streamkd.distill.job import distil, label_clips
 from streamkd.distill.labels import ClipLabels, MemberLabels, read_labels, write_labels
 from streamkd.distill.objectives.response import soft_cross_entropy
 from streamkd.distill.streams import SETTLE_FRAMES, join_streams
-from streamkd.distill.train import FitConfig, fit, hard_targets, set_standardiser
+from streamkd.distill.train import FitConfig, fit, hard_targets, raw_features, set_standardiser
 from streamkd.errors import BundleError, InputError, TrainingError
 from streamkd.models.student import Student, student_spec
 from streamkd.models.teachers import load_teacher
@@ -91,8 +91,8 @@ def test_a_refreshed_bundle_says_where_it_comes_from(refreshed, assets, clips):
 
 
 def test_a_refreshed_student_is_another_one(refreshed, assets):
-    before = load_student(read_bundle(assets / "student")).action.weight
-    after = load_student(read_bundle(refreshed)).action.weight
+    before = load_student(read_bundle(assets / "student")).direct.weight
+    after = load_student(read_bundle(refreshed)).direct.weight
     assert float((before - after).detach().abs().max()) > 0.0
 
 
@@ -144,7 +144,7 @@ def new_student() -> Student:
 def test_an_interrupted_fit_ends_like_an_uninterrupted_one(tmp_path):
     """The checkpoint after epoch 1 of 2, continued, gives what two epochs in one go give."""
     features, targets = synthetic(6), hard_targets((0, 1) * 3, 2)
-    config = FitConfig(epochs=2, batch=2)
+    config = FitConfig(epochs=2, batch=2, head_only=False)
     checkpoint = tmp_path / "fit.pt"
 
     class StoppedError(Exception):
@@ -171,16 +171,26 @@ def test_a_loss_that_is_no_number_stops_the_fit():
             features,
             targets,
             lambda logits, targets: logits.sum(dim=-1) * float("nan"),
-            FitConfig(epochs=1),
+            FitConfig(epochs=1, head_only=False),
             seed=0,
             progress=quiet,
         )
 
 
 def test_the_standardiser_makes_features_of_unit_size():
-    student, features = new_student(), synthetic(6)
-    set_standardiser(student, features)
+    student = new_student()
+    raw = raw_features(student, synthetic(6), quiet)
+    set_standardiser(student, raw)
     with torch.inference_mode():
-        raw, _, _ = student.features(features.plain[0][None].float(), student.init_state(1))
-        standard = student.standardise(raw[0, 1:])
+        standard = student.standardise(raw.plain[0][1:].float())
     assert 0.05 < float(standard.std()) < 2.0
+
+
+def test_training_the_head_alone_leaves_the_trunk_alone():
+    student = new_student()
+    before = [parameter.detach().clone() for parameter in student.backbone.parameters()]
+    raw = raw_features(student, synthetic(6), quiet)
+    targets = hard_targets((0, 1) * 3, 2)
+    trained = fit(student, raw, targets, soft_cross_entropy, FitConfig(epochs=1), seed=0, progress=quiet)
+    for old, new in zip(before, trained.backbone.parameters(), strict=True):
+        torch.testing.assert_close(new, old, atol=0, rtol=0)
