@@ -202,7 +202,8 @@ def test_how_the_last_refresh_ended_is_known_after_a_restart(tmp_path):
     url = f"sqlite:///{tmp_path}/streamkd.db"
     upgrade(url)
     with open_repository(url) as repository:
-        repository.create_refresh(RefreshRecord("r1", RefreshStatus.RUNNING, RefreshStep.GATE, 0.0, NOW, None, "v1"))
+        running = RefreshRecord("r1", RefreshStatus.RUNNING, RefreshStep.GATE, 0, NOW, None, "v1", None, None, "", None)
+        repository.create_refresh(running)
         gate = {"checks": [{"part": "safety", "value": 0.1}]}
         ended = repository.update_refresh("r1", status=RefreshStatus.REFUSED, gate=gate)
         metrics = metrics_of(repository)
