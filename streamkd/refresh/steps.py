@@ -245,6 +245,11 @@ def gate_job(work: Path, plan: RefreshPlan, harvest: Harvest) -> Job:
     return Job("streamkd.refresh.evidence:judge", kwargs, work / "gate.json")
 
 
+def gate_done(work: Path) -> bool:
+    """Whether the gate has decided."""
+    return (work / "gate.json").is_file()
+
+
 def load_gate(work: Path) -> dict[str, Any]:
     """The gate's report as JSON values (`GateReport.as_json`).
 
@@ -285,6 +290,7 @@ __all__ = [
     "SiteClip",
     "clips_folder",
     "distil_job",
+    "gate_done",
     "gate_job",
     "harvest_done",
     "lack_of_footage",

@@ -332,6 +332,26 @@ def test_after_a_crash_it_waits_for_the_cameras_to_come_back(host, monkeypatch):
     assert (record.status, host.harvests) == (RefreshStatus.PROMOTED, 2), record.detail
 
 
+def test_interrupted_in_its_swap_it_goes_on_with_the_swap(host):
+    async def crash():
+        host.ready = False
+        runner = RefreshRunner(host)
+        record = await runner.start(RefreshRequest())
+        while host.live_model.version == "tiny-1":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        runner._end = lambda *_: asyncio.sleep(0)
+        await runner.stop()
+        host.ready = True
+        done = list(host.jobs.entries)
+        runner = RefreshRunner(host)
+        await runner.recover()
+        await ended(runner)
+        return host.repository.get_refresh(record.id), host.jobs.entries[len(done) :]
+
+    record, entries = asyncio.run(crash())
+    assert (record.status, entries) == (RefreshStatus.PROMOTED, []), record.detail
+
+
 def test_interrupted_again_and_again_it_is_given_up(host):
     async def crash():
         record = await interrupt_at(host, "distil")

@@ -233,9 +233,10 @@ class RefreshRunner:
             raise _Refused(lack)
         teach = steps.teach_job(work, plan, harvest, self._threads)
         await self._step(RefreshStep.TEACH, self._job(teach))
-        distil = steps.distil_job(work, plan, harvest, self._threads)
-        await self._step(RefreshStep.DISTIL, self._job(distil))
-        await self._step(RefreshStep.GATE, self._job(steps.gate_job(work, plan, harvest)))
+        if not steps.gate_done(work):  # after it the candidate may lie among the models already
+            distil = steps.distil_job(work, plan, harvest, self._threads)
+            await self._step(RefreshStep.DISTIL, self._job(distil))
+            await self._step(RefreshStep.GATE, self._job(steps.gate_job(work, plan, harvest)))
         report = await asyncio.to_thread(steps.load_gate, work)
         await self._save(gate=report)
         if plan.self_test is not None:
