@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamkd.errors import ConfigError
 
@@ -49,6 +50,8 @@ class CameraConfig(_Section):
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().strip():
+            raise ValueError("is empty; give an address like rtsp://user:password@host/path, or a file")
         scheme = urlsplit(value.get_secret_value()).scheme.lower()
         if scheme not in {"rtsp", "rtsps", "http", "https", "file", ""}:
             raise ValueError(f"scheme {scheme!r} is not supported; use rtsp, rtsps, http, https or a file path")
@@ -120,6 +123,13 @@ class ApiConfig(_Section):
     max_upload_s: float = Field(default=60.0, gt=0, description="longest clip that POST /v1/infer takes")
     keep_changes: int = Field(default=10_000, ge=100, description="live updates that a reconnecting client can ask for")
 
+    @field_validator("token")
+    @classmethod
+    def _not_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().strip():
+            raise ValueError("is empty, so that everybody would be let in; set a secret, or leave the key out")
+        return value
+
 
 class WorkersConfig(_Section):
     """Processes of the live path."""
@@ -154,20 +164,30 @@ class Config(_Section):
     @model_validator(mode="after")
     def _unique_cameras(self) -> Config:
         seen: set[str] = set()
-        for camera in self.cameras:
+        for index, camera in enumerate(self.cameras):
             if camera.id in seen:
-                raise ValueError(f"camera id {camera.id!r} is used twice; every camera needs an id of its own")
+                raise _at(
+                    ("cameras", index, "id"),
+                    f"camera id {camera.id!r} is used twice; every camera needs an id of its own",
+                )
             seen.add(camera.id)
         return self
 
     @model_validator(mode="after")
     def _token_unless_loopback(self) -> Config:
         if self.api.token is None and self.api.host not in {"127.0.0.1", "::1", "localhost"}:
-            raise ValueError(
-                f"api.host is {self.api.host!r}, reachable from outside, and api.token is not set; "
-                "set api.token (for example ${STREAMKD_TOKEN}) or listen on 127.0.0.1"
+            raise _at(
+                ("api", "host"),
+                f"{self.api.host!r} is reachable from outside, and api.token is not set; "
+                "set api.token (for example ${STREAMKD_TOKEN}) or listen on 127.0.0.1",
             )
         return self
+
+
+def _at(where: tuple[str | int, ...], message: str) -> ValidationError:
+    """A check of the whole that fails at one key, so that this key's line is named."""
+    kind = PydanticCustomError("contradiction", "{says}", {"says": message})
+    return ValidationError.from_exception_data("Config", [InitErrorDetails(type=kind, loc=where, input=None)])
 
 
 def redact_url(url: str) -> str:
@@ -196,7 +216,7 @@ def expand_secrets(text: str, environ: dict[str, str], *, in_url: bool) -> str:
         if is_file:
             try:
                 found = Path(name).read_text(encoding="utf-8").splitlines()[0].strip()
-            except (OSError, IndexError) as error:
+            except (OSError, IndexError, UnicodeDecodeError) as error:
                 raise ConfigError(
                     f"Secret file {name} can't be read: {error}.", hint="Create it, or fix the path."
                 ) from error
@@ -235,6 +255,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], 
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"Configuration {path} can't be read: {error.strerror}.", hint="Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"Configuration {path} is not UTF-8 text.", hint="Name a YAML file.") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
@@ -248,8 +270,16 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], 
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: the file must hold keys such as 'cameras:', not a {type(data).__name__}.")
     lines: dict[tuple[str | int, ...], int] = {}
-    _collect_lines(node, (), lines)
-    return data, lines
+    try:
+        _collect_lines(node, (), lines)
+    except _TwiceError as error:
+        raise ConfigError(f"{path}, {error}.", hint="Join the two, or remove one.") from None
+    # A section whose every line is commented out.
+    return {key: value for key, value in data.items() if value is not None or key not in Config.model_fields}, lines
+
+
+class _TwiceError(Exception):
+    """YAML would silently keep the last of two equal keys."""
 
 
 def _collect_lines(
@@ -259,9 +289,14 @@ def _collect_lines(
         return
     lines.setdefault(where, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
         for key, value in node.value:
-            lines[(*where, key.value)] = key.start_mark.line + 1
-            _collect_lines(value, (*where, key.value), lines)
+            line, name = key.start_mark.line + 1, (*where, key.value)
+            if key.value in seen:
+                raise _TwiceError(f"line {line}: {'.'.join(map(str, name))}: this key stands twice")
+            seen.add(key.value)
+            lines[name] = line
+            _collect_lines(value, name, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             _collect_lines(value, (*where, index), lines)
@@ -289,6 +324,15 @@ def _expand(data: dict[str, Any], environ: dict[str, str]) -> None:
             values[key] = expand_secrets(values[key], environ, in_url=key == "url")
 
 
+_IN_WORDS = {
+    "extra_forbidden": "unknown key",
+    "missing": "this key is missing",
+    "tuple_type": "must be a list: lines that begin with '- '",
+    "model_type": "must hold keys, as in 'key: value'",
+    "string_pattern_mismatch": "use lower case letters, digits, '-' and '_' only, at most 63",  # of ids
+}
+
+
 def _describe(error: ValidationError, path: Path | None, lines: dict[tuple[str | int, ...], int]) -> str:
     rows = []
     for problem in error.errors(include_input=False, include_url=False):
@@ -301,8 +345,7 @@ def _describe(error: ValidationError, path: Path | None, lines: dict[tuple[str |
         )
         key = ".".join(str(part) for part in where)
         message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = "unknown key"
+        message = _IN_WORDS.get(problem["type"], message)
         rows.append(f"{place}: {key + ': ' if key else ''}{message}")
     return "; ".join(rows) + "."
 

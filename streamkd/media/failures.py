@@ -160,7 +160,7 @@ def why_unreachable(url: str) -> str | None:
     except TimeoutError:
         return "its address does not answer"
     except ValueError:
-        return "its port is not a number"
+        return "its port is not a number (in a password, special characters must be percent-encoded)"
     except OSError as error:
         return (error.strerror or "it can't be reached").lower()
     return None

@@ -36,8 +36,14 @@ def test_an_empty_file_is_the_default_configuration(tmp_path):
         ("cameras:\n  - id: gate\n    url: rtsp://h/a\n    senstivity: 1\n", 4, "cameras.0.senstivity: unknown key"),
         ("api:\n  port: many\n", 2, "api.port"),
         ("cameras:\n  - id: gate\n    url: ftp://h/a\n", 3, "scheme 'ftp' is not supported"),
-        ("cameras:\n  - {id: a, url: 'rtsp://h/a'}\n  - {id: a, url: 'rtsp://h/b'}\n", 1, "'a' is used twice"),
-        ("api:\n  host: 0.0.0.0\n", 1, "api.token is not set"),
+        ("cameras:\n  - {id: a, url: 'rtsp://h/a'}\n  - {id: a, url: 'rtsp://h/b'}\n", 3, "'a' is used twice"),
+        ("log:\n  level: info\napi:\n  host: 0.0.0.0\n", 4, "api.token is not set"),
+        ("api:\n  host: 0.0.0.0\n  token: ''\n", 3, "api.token: is empty"),
+        ("api:\n  port: 1\nlog: {}\napi:\n  port: 2\n", 4, "api: this key stands twice"),
+        ("cameras:\n  - {id: a, url: ''}\n", 2, "cameras.0.url: is empty"),
+        ("cameras: gate\n", 1, "cameras: must be a list"),
+        ("cameras: [gate]\n", 1, "cameras.0: must hold keys"),
+        ("cameras:\n  - id: Main Gate\n    url: rtsp://h/a\n", 2, "cameras.0.id: use lower case letters"),
         ("cameras: [\n", 2, "expected"),
         ("- 1\n", None, "must hold keys"),
     ],
@@ -48,6 +54,24 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, text, line, says):
     assert says in caught.value.message
     if line is not None:
         assert f"cameras.yaml, line {line}" in caught.value.message
+
+
+def test_sections_without_content_take_every_default(tmp_path):
+    assert load(tmp_path, "cameras:\nstore:\n") == Config()
+
+
+def test_a_file_that_is_not_text_is_one_clear_line(tmp_path):
+    path = tmp_path / "cameras.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        load_config(path, environ={})
+
+
+def test_a_secret_file_that_is_not_text_is_one_clear_line(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ConfigError, match="Secret file"):
+        load(tmp_path, f"api:\n  token: ${{file:{secret}}}\n")
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path):

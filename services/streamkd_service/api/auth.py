@@ -40,7 +40,7 @@ def require_token(request: Request, credentials: _Credentials, config: _Config) 
         return
     expected = config.token.get_secret_value().encode()
     given = credentials.credentials.encode() if credentials is not None else b""
-    if not hmac.compare_digest(given, expected):
+    if not expected or not hmac.compare_digest(given, expected):
         what = "wrong" if credentials is not None else "missing"
         raise HTTPException(
             401,
