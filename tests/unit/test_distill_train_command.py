@@ -1,0 +1,94 @@
+"""`streamkd train` and `streamkd evaluate actions` as a user calls them: wrong input, and one small real run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("nncf")
+
+from streamkd.bundle import read_bundle
+from streamkd.distill.develop import split_classes
+from streamkd.errors import TrainingError
+from streamkd.evaluate.dataset import read_dataset
+from streamkd_service.cli import main
+from streamkd_service.cli import train as commands
+
+
+@pytest.fixture
+def few_clips(demo_clips, tmp_path):
+    """Two clips of each class and source among the shipped ones, with their list."""
+    folder = tmp_path / "data"
+    (folder / "clips").mkdir(parents=True)
+    taken: dict[tuple[str, str], int] = {}
+    with (demo_clips / "clips.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    chosen = []
+    for row in rows:
+        key = (row["source"], row["label"])
+        if taken.get(key, 0) < 2:
+            taken[key] = taken.get(key, 0) + 1
+            chosen.append(row)
+            shutil.copy(demo_clips / row["file"], folder / row["file"])
+    with (folder / "clips.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(chosen)
+    return folder
+
+
+def run(capsys, *words: object) -> tuple[int, str, str]:
+    status = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_a_folder_without_clips_is_one_clear_line(tmp_path, capsys):
+    status, _, err = run(capsys, "train", "--data", tmp_path, "--out", tmp_path / "x", "--cache", tmp_path / "c")
+    assert status == 2
+    assert "No clips found" in err
+    assert "Traceback" not in err
+
+
+def test_one_class_only_is_refused(few_clips, tmp_path, capsys):
+    listing = few_clips / "clips.csv"
+    listing.write_text("".join(line for line in listing.open() if ",fight," not in line))
+    status, _, err = run(capsys, "train", "--data", few_clips, "--out", tmp_path / "x", "--cache", tmp_path / "c")
+    assert status == 2
+    assert "at least two classes" in " ".join(err.split())
+
+
+def test_a_missing_background_names_the_labels(few_clips):
+    with pytest.raises(TrainingError, match=r"'calm'.*fight, normal"):
+        split_classes(read_dataset(few_clips), "calm")
+
+
+def test_without_torch_the_extra_is_named(few_clips, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "find_spec", lambda name: None)
+    status, _, err = run(capsys, "train", "--data", few_clips, "--out", tmp_path / "x")
+    assert status == 2
+    assert "pip install 'streamkd[train]'" in err
+
+
+@pytest.mark.slow
+def test_a_small_run_makes_a_bundle_that_evaluates(few_clips, tmp_path, capsys):
+    (few_clips / "clips" / "broken.mp4").write_bytes(b"no video")
+    with (few_clips / "clips.csv").open("a") as file:
+        file.write("clips/broken.mp4,fight,other,,,,\n")
+    out, cache = tmp_path / "bundle", tmp_path / "cache"
+    shared = ("--data", few_clips, "--cache", cache)
+    settings = ("--no-oof", "--folds", 3, "--variants", 0, "--epochs", 1, "--threads", 1)
+    status, _, err = run(capsys, "train", *shared, "--out", out, *settings)
+    assert status == 0, err
+    assert "broken.mp4" in err
+    bundle = read_bundle(out)
+    assert bundle.spec.classes == ("normal", "fight")
+    status, text, _ = run(capsys, "evaluate", "actions", *shared, "--model", out, "--json")
+    assert status == 0
+    report = json.loads(text)
+    assert {"accuracy", "precision", "recall", "f1", "roc_auc", "ece", "n"} <= set(report)
+    assert sorted(report["in_lineage"]) == sorted(clip["file"] for clip in report["clips"])
