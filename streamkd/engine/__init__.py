@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -14,16 +16,22 @@ def open_engine(bundle_path: Path, *, device: Literal["cpu", "auto"] = "cpu", th
 
     Args:
         bundle_path: Folder of a model bundle.
-        device: Where to run; "auto" takes the best device that is present, which is the CPU so far.
-        threads: Inference threads.
+        device: "cpu" runs the int8 network on OpenVINO; "auto" takes a GPU instead, the float weights on PyTorch, where
+            PyTorch is installed and finds one.
+        threads: Inference threads on the CPU.
 
     Raises:
         BundleError: The bundle is damaged, or its network does not fit its spec.
     """
     from streamkd.engine.openvino import OpenVinoEngine  # noqa: PLC0415 (loading the runtime takes a moment)
 
-    del device
-    return OpenVinoEngine(read_bundle(bundle_path), threads=threads)
+    bundle = read_bundle(bundle_path)
+    if device == "auto" and find_spec("torch") is not None:
+        gpu = importlib.import_module("streamkd.engine.torch")  # by name: serving must not depend on PyTorch
+        if gpu.cuda_is_there():
+            on_gpu: InferenceEngine = gpu.TorchEngine(bundle, device="cuda")
+            return on_gpu
+    return OpenVinoEngine(bundle, threads=threads)
 
 
 __all__ = ["InferenceEngine", "StepOutput", "open_engine"]
