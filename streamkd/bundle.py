@@ -71,7 +71,7 @@ class StudentSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    version: str
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")  # becomes a folder, and part of a URL
     backbone: str = "efficientnet-lite0"
     input_size: int = Field(gt=0)
     rate_hz: float = Field(gt=0)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+_LONGEST_FAMILY = 70  # a version has 100 characters at most
 _WORK = ".refresh"  # beside the versions: moving a finished bundle over is a rename
 
 
@@ -27,7 +28,7 @@ def candidate_version(parent: str, refresh: str) -> str:
     """
     base, _, old = parent.rpartition("-r")
     family = base if base and old.count("-") == 2 and old.replace("-", "").isalnum() else parent
-    return f"{family}-r{refresh}"
+    return f"{family[:_LONGEST_FAMILY]}-r{refresh}"
 
 
 def work_folder(models_dir: Path, refresh: str) -> Path:

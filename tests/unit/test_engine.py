@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from streamkd.bundle import write_manifest
+from streamkd.bundle import read_bundle, write_manifest
 from streamkd.engine import open_engine
 from streamkd.engine.base import softmax
 from streamkd.errors import BundleError
@@ -126,6 +126,16 @@ def test_a_network_of_another_shape_is_named(tmp_path):
     write_manifest(path)
     with pytest.raises(BundleError, match="'frame' of shape"):
         open_engine(path)
+
+
+@pytest.mark.parametrize("version", ["../../elsewhere", "", "a/b", "a\n", ".hidden"])
+def test_a_version_that_can_not_be_a_folder_is_refused(tmp_path, version):
+    path = make_tiny_bundle(tmp_path)
+    spec = json.loads((path / "spec.json").read_text())
+    (path / "spec.json").write_text(json.dumps({**spec, "version": version}))
+    write_manifest(path)
+    with pytest.raises(BundleError, match="version"):
+        read_bundle(path)
 
 
 def test_a_damaged_bundle_is_refused(tmp_path):

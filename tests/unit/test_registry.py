@@ -8,9 +8,14 @@ import pytest
 
 from streamkd.errors import BundleError
 from streamkd.refresh.registry import candidate_version, prune_work, publish, refresh_id, work_folder
-from tests.fakes import make_tiny_bundle
+from tests.fakes import make_tiny_bundle, tiny_spec
 
 ID = "20261121-120301-3f9c2a"
+
+
+def test_the_name_of_a_long_family_stays_a_version():
+    version = candidate_version("x" * 100, refresh_id(datetime(2026, 1, 1, tzinfo=UTC), "3f9c2a"))
+    assert tiny_spec(version).version == version
 
 
 def test_an_id_sorts_by_time():
