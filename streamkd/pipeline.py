@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import structlog
+
 from streamkd.anomaly import MotionBaseline, NormalityModel
 from streamkd.bundle import StudentSpec
 from streamkd.clock import Clock
@@ -34,6 +36,7 @@ from streamkd.events import (
 )
 from streamkd.types import EventKind, EventUpdate, FloatArray, Frame, FrameResult
 
+_log = structlog.get_logger(__name__)
 GAP_S = 3.0  # analysed frames further apart than this, for whatever reason, do not belong together
 
 
@@ -82,6 +85,7 @@ class Pipeline:
         self._epoch = epoch
         self._time_base = time_base or LiveTime(clock)
         self._cameras: dict[str, _Camera] = {}
+        self._broken: set[str] = set()  # versions that it was said of
 
     # --- frames ----------------------------------------------------------------------------------------------------
 
@@ -113,6 +117,8 @@ class Pipeline:
 
     def _follow(self, camera: _Camera, frame: Frame, answer: Answer, updates: list[EventUpdate]) -> FrameResult:
         """Smooth → rules → events, normality → events, for one camera."""
+        if answer.broken:
+            updates = [*updates, *self._give_up(camera, answer.spec.version)]
         if answer.spec is not camera.spec:
             updates = [*updates, *self._take_spec(camera, answer.spec)]
         normality = camera.normality.update(frame.grey, frame.pts_s, frozen=camera.anomaly.is_open)
@@ -140,6 +146,18 @@ class Pipeline:
             model_version=answer.spec.version,
             updates=tuple(updates),
         )
+
+    def _give_up(self, camera: _Camera, version: str) -> list[EventUpdate]:
+        """The model computed nonsense: begin anew with the next frame, as after a gap."""
+        if version not in self._broken:
+            self._broken.add(version)
+            _log.error(
+                "model gives no numbers (NaN or infinity); its cameras begin anew",
+                camera=camera.config.id,
+                version=version,
+                hint="Roll back or promote another version; this is said once.",
+            )
+        return self._interrupt(camera)
 
     def _act(self, camera: _Camera, frame: Frame, smoothed: dict[str, float]) -> list[EventUpdate]:
         told = []

@@ -27,6 +27,7 @@ class Answer:
         forecast: `[K, C]` probabilities.
         embedding: `[D, h, w]`.
         warming: The version has not yet seen enough of this segment for its answer to count.
+        broken: The model computed NaN or infinity; `action` and `forecast` say "don't know" instead.
     """
 
     spec: StudentSpec
@@ -34,6 +35,7 @@ class Answer:
     forecast: FloatArray
     embedding: FloatArray
     warming: bool
+    broken: bool = False
 
 
 @dataclass(slots=True)
@@ -148,17 +150,31 @@ class Students:
         rgb = np.stack([frames[row].rgb for row in batch.rows])
         output, states = batch.engine.step(rgb, [track.state for track in batch.tracks])
         for index, (row, track) in enumerate(zip(batch.rows, batch.tracks, strict=True)):
-            warming = not track.is_warm
-            track.state = states[index]
-            track.seen += 1
+            warming, state = not track.is_warm, states[index]
+            broken = not all(
+                _finite(array) for array in (output.action[index], output.forecast[index], *state.values())
+            )
+            # NaN in a state would never leave it again; and a version that answers NaN must not take over.
+            track.state = batch.engine.init_state() if broken else state
+            track.seen = 0 if broken else track.seen + 1
             if track is self._cameras[frames[row].camera_id].answering:
                 answers[row] = Answer(
                     spec=batch.engine.spec,
-                    action=output.action[index],
-                    forecast=output.forecast[index],
+                    action=_unknown(output.action[index]) if broken else output.action[index],
+                    forecast=_unknown(output.forecast[index]) if broken else output.forecast[index],
                     embedding=output.embedding[index],
-                    warming=warming,
+                    warming=warming or broken,
+                    broken=broken,
                 )
+
+
+def _finite(array: FloatArray) -> bool:
+    return bool(np.isfinite(array).all())
+
+
+def _unknown(probabilities: FloatArray) -> FloatArray:
+    """Every class as likely as any other."""
+    return np.full_like(probabilities, 1 / probabilities.shape[-1])
 
 
 def _new_track(engine: InferenceEngine) -> _Track:

@@ -56,7 +56,17 @@ def test_pages_follow_the_cursor(some: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=501", "kind=x", "min_score=2", "after=yesterday", "open=maybe", "cursor=nonsense"]
+    "query",
+    [
+        "limit=0",
+        "limit=501",
+        "kind=x",
+        "min_score=2",
+        "after=yesterday",
+        "after=0001-01-01T00:00:00%2B14:00",
+        "open=maybe",
+        "cursor=nonsense",
+    ],
 )
 def test_a_wrong_filter_is_422(client: httpx.Client, query: str) -> None:
     answer = client.get(f"/v1/events?{query}")

@@ -296,6 +296,48 @@ def test_turning_anomalies_off_ends_an_open_one():
     assert not closed.is_open
 
 
+# --- a model that computes no numbers
+
+
+class BrokenEngine(FakeEngine):
+    """Gives NaN for every picture that is green."""
+
+    def step(self, rgb, states):
+        output, after = super().step(rgb, states)
+        for row in np.flatnonzero(rgb[:, 0, 0, 1] == 255):
+            output.action[row] = np.nan
+            after[row]["level"][:] = np.nan
+        return output, after
+
+
+def test_after_nan_a_camera_begins_anew():
+    results = play(pipeline(BrokenEngine()), [RED, GREEN, RED, RED, RED, RED, RED])
+    assert [result.warming for result in results] == [True, True, True, True, True, False, False]
+    assert all(np.isfinite(list(result.scores.values())).all() for result in results)
+
+
+def test_nan_ends_an_open_event():
+    subject = pipeline(BrokenEngine())
+    opened = updates_of(play(subject, [RED] * 8))
+    closed = updates_of(play(subject, [GREEN], start=8))
+    assert [update.id for update in closed if update.end_utc] == [opened[0].id]
+
+
+def test_nan_of_one_camera_is_not_another_ones():
+    subject = pipeline(BrokenEngine(), camera("a"), camera("b"))
+    for index in range(6):
+        pair = [make_frame("a", index * PERIOD_S, GREEN), make_frame("b", index * PERIOD_S, RED)]
+        results = subject.process(pair)
+    assert [result.warming for result in results] == [True, False]
+
+
+def test_a_model_that_gives_nan_never_takes_over():
+    subject = pipeline(FakeEngine())
+    play(subject, [GREEN] * 6)
+    subject.swap(BrokenEngine(tiny_spec(version="broken")))
+    assert {result.model_version for result in play(subject, [GREEN] * 8, start=6)} == {"tiny-1"}
+
+
 # --- swap
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
+from streamkd.errors import InputError
 from streamkd.store.records import EventQuery
 from streamkd.store.serialize import event_json
 from streamkd.types import EventKind
@@ -90,7 +91,10 @@ async def event_snapshot(event_id: EventIdPath, given: Given) -> FileResponse:
 def _utc(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise InputError(f"{moment.isoformat()} is no time in UTC.", hint="Send a later or an earlier one.") from None
 
 
 __all__ = ["router"]
