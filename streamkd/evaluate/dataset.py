@@ -134,14 +134,30 @@ def missing_files(folder: Path) -> tuple[str, ...]:
 
 
 def read_folds(folder: Path, records: Sequence[ClipRecord]) -> tuple[int, ...] | None:
-    """The fold of every record from `folds.csv` (`file,fold`), or None where there is no such file or it lacks some."""
+    """The fold of every record from `folds.csv` (`file,fold`), or None where there is no such file or it lacks some.
+
+    Raises:
+        InputError: The file is malformed, or splits a source.
+    """
     listing = folder / "folds.csv"
     if not listing.is_file():
         return None
-    with listing.open(newline="", encoding="utf-8-sig") as file:
-        fold_of = {row["file"]: int(row["fold"]) for row in csv.DictReader(file)}
+    try:
+        with listing.open(newline="", encoding="utf-8-sig") as file:
+            fold_of = {row["file"]: int(row["fold"]) for row in csv.DictReader(file)}
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise InputError(
+            f"{listing} can't be read: {error}.", hint="Its first line is file,fold; folds are integers."
+        ) from error
     if any(record.file not in fold_of for record in records):
         return None
+    fold_of_source: dict[str, int] = {}
+    for record in records:
+        if fold_of_source.setdefault(record.source, fold_of[record.file]) != fold_of[record.file]:
+            raise InputError(
+                f"{listing} puts clips of source {record.source} into several folds; the figures would flatter.",
+                hint="Keep each source in one fold, or remove the file: folds are then made by source.",
+            )
     return tuple(fold_of[record.file] for record in records)
 
 

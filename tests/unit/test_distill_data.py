@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,20 @@ def test_folds_file_must_know_every_clip(tmp_path):
     (tmp_path / "folds.csv").write_text("file,fold\na,0\nb,1\n")
     assert read_folds(tmp_path, [record("a"), record("b")]) == (0, 1)
     assert read_folds(tmp_path, [record("a"), record("c")]) is None
+
+
+def test_folds_that_split_a_source_are_refused(tmp_path):
+    (tmp_path / "folds.csv").write_text("file,fold\na,0\nb,1\n")
+    clips = [replace(record("a"), source="scene"), replace(record("b"), source="scene")]
+    with pytest.raises(InputError, match="source scene into several folds"):
+        read_folds(tmp_path, clips)
+
+
+@pytest.mark.parametrize("text", ["file,fold\na,one\n", "clip,fold\na,1\n", "file,fold\na\n"])
+def test_folds_that_can_not_be_read_are_named(tmp_path, text):
+    (tmp_path / "folds.csv").write_text(text)
+    with pytest.raises(InputError, match=r"folds\.csv can't be read"):
+        read_folds(tmp_path, [record("a")])
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=60), st.integers(1, 5))
