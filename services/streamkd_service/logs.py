@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 # A user and password in front of a host; greedy up to the last @ of the word, as passwords may hold one unescaped.
 _CREDENTIALS = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s'\"]*@", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # would move a terminal's cursor; line ends and tabs stay
 _SECRET_KEYS = frozenset({"token", "password", "secret", "authorization"})
 
 
@@ -29,7 +30,7 @@ def mask_credentials(text: str) -> str:
 
 def _mask(value: Any) -> Any:
     if isinstance(value, str):
-        return mask_credentials(value)
+        return mask_credentials(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value))
     if isinstance(value, dict):
         return {key: MASK if str(key).lower() in _SECRET_KEYS else _mask(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -38,7 +39,7 @@ def _mask(value: Any) -> Any:
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: masks credentials wherever they may be, whoever forgot to."""
+    """A structlog processor: masks credentials wherever they may be, and shows control characters as text."""
     masked: dict[str, Any] = _mask(dict(event))
     return masked
 

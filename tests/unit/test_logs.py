@@ -57,3 +57,10 @@ def test_lines_below_the_level_are_left_out(stream):
     set_up_logs(LogConfig(format="json", level="warning"), stream=stream)
     structlog.get_logger().info("not this")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_control_characters_do_not_reach_a_terminal(stream, form):
+    set_up_logs(LogConfig(format=form), stream=stream)
+    structlog.get_logger().info("request", path="/v1/\x1b[2J\x00\x9b")
+    assert not set(stream.getvalue()) & {"\x1b", "\x00", "\x9b"}
