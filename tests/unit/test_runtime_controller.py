@@ -299,6 +299,17 @@ def test_a_removed_camera_is_gone(config):
     run(scenario())
 
 
+def test_nothing_is_told_of_a_camera_after_its_removal(config):
+    async def scenario():
+        async with running(config) as controller:
+            await controller.add_camera(camera("door"))
+            await asyncio.gather(controller.delete_camera("door"), controller._publish_states())
+            return (await controller.changes_after(0, 0.0)).changes
+
+    told = [change for change in run(scenario()) if change.data["id"] == "door"]
+    assert [change.action for change in told] == ["created", "deleted"]
+
+
 def test_a_snapshot_comes_from_the_camera_s_worker(config):
     async def scenario():
         async with running(config) as controller:
