@@ -306,7 +306,7 @@ def test_nothing_is_told_of_a_camera_after_its_removal(config):
             await asyncio.gather(controller.delete_camera("door"), controller._publish_states())
             return (await controller.changes_after(0, 0.0)).changes
 
-    told = [change for change in run(scenario()) if change.data["id"] == "door"]
+    told = [change for change in run(scenario()) if change.data.get("id") == "door"]
     assert [change.action for change in told] == ["created", "deleted"]
 
 

@@ -107,6 +107,7 @@ class Controller:
         self._news = asyncio.Event()
         self._published: dict[str, tuple[object, ...]] = {}
         self._editing = asyncio.Lock()  # reading a camera's settings and writing them is one step
+        self._leaving = ""  # the camera that is being removed: that it is gone is the last word on it
         self._orphans_left = False  # events may be open that no living worker will close
         self._started_s = self._clock.monotonic_s()
         self._started_utc = self._clock.utc()
@@ -205,7 +206,7 @@ class Controller:
         for record in self._desired.records:
             camera_id, status = record.config.id, self._status(record.config)
             told = (status.state, status.reason, status.detail if status.state != CameraState.STALLED else "")
-            if self._published.get(camera_id) != told:
+            if self._published.get(camera_id) != told and camera_id != self._leaving:
                 self._published[camera_id] = told
                 view = camera_json(record.config, record.origin, status, self._desired.placement.get(camera_id))
                 drafts.append(("camera", "updated", view))
@@ -233,8 +234,12 @@ class Controller:
 
     async def delete_camera(self, camera_id: str) -> None:
         async with self._editing:
-            await self.db(partial(self._repository.delete_camera, camera_id))
-            self._desired.remove(camera_id)
+            self._leaving = camera_id
+            try:
+                await self.db(partial(self._repository.delete_camera, camera_id))
+                self._desired.remove(camera_id)
+            finally:
+                self._leaving = ""
         self._published.pop(camera_id, None)
         self.announce()
 
