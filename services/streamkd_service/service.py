@@ -87,9 +87,7 @@ class _Service:
         self._tasks: list[asyncio.Task[Any]] = []
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._asked_to_stop)
+        self._take_signals()
         failure: StreamkdError | None = None
         try:
             await self._start()
@@ -105,6 +103,10 @@ class _Service:
         if failure is not None:
             raise failure
 
+    def _take_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_stop)
+
     def _asked_to_stop(self) -> None:
         if self._stopping.is_set():
             if self._session is not None:
@@ -118,6 +120,7 @@ class _Service:
         await asyncio.to_thread(upgrade, config.store.url.get_secret_value())
         _log.info("starting", cameras=len(config.cameras), workers=config.workers.count)
         self._session = await asyncio.to_thread(start_session, config.workers.ray_address)
+        self._take_signals()  # again: Ray has put a handler of its own there, which prints a stack
         if self._stopping.is_set():
             return
         from streamkd_service.runtime.handles import Actors  # noqa: PLC0415 - imports Ray
@@ -275,9 +278,10 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         listener.close()
         taken = error.errno == errno.EADDRINUSE
         reason = "it is taken by another program" if taken else (error.strerror or type(error).__name__)
+        hint = "Stop that program, or set api.port to another (0: any free port)."
         raise ConflictError(
             f"The API can't listen on {host}, port {port}: {reason}.",
-            hint="Stop that program, or set api.port to another (0: any free port).",
+            hint=hint if taken else "Set api.host to an address of this machine, and api.port to one that is allowed.",
         ) from error
     try:
         yield listener

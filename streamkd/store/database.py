@@ -166,7 +166,7 @@ def parse_url(url: str) -> URL:
             "store.url names an SQLite database in memory; several processes share the database.",
             hint="Write sqlite:///path/streamkd.db.",
         )
-    return parsed
+    return parsed.set(drivername="sqlite")  # whatever driver it names: ours needs no other
 
 
 def create_sqlite_file(url: URL) -> None:

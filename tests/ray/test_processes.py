@@ -57,6 +57,13 @@ def test_ctrl_c_with_a_live_client_ends_within_5_s_and_leaves_nothing(service):
     assert took_s < 5.0
 
 
+def test_sigterm_ends_it_in_order_too(service):
+    with started(service):
+        service.process.send_signal(signal.SIGTERM)
+        service.process.wait(10)
+    assert (service.process.returncode, "SIGTERM" in service.log.read_text()) == (0, False)
+
+
 def test_a_second_ctrl_c_ends_at_once(service):
     with started(service):
         family = service.family()

@@ -40,6 +40,12 @@ def test_a_taken_port_is_named(tmp_path):
     assert "taken" in line
 
 
+def test_an_address_of_another_machine_is_named(tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "tiny")
+    api = {"host": "192.0.2.1", "port": 0, "token": "secret"}
+    assert "Set api.host" in complaint(serve(tmp_path, api=api, student={"bundle": str(bundle)}))
+
+
 def test_an_unknown_key_is_named_with_its_line(tmp_path):
     line = complaint(serve(tmp_path, api={"prot": 1}))
     assert "line 2" in line

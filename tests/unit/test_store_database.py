@@ -134,6 +134,11 @@ def test_a_seq_is_visible_only_with_everything_before_it(repository, database_ur
     assert seen == list(range(1, 61))
 
 
+def test_another_driver_for_sqlite_makes_no_difference(tmp_path):
+    upgrade(f"sqlite+aiosqlite:///{tmp_path / 's.db'}")
+    assert (tmp_path / "s.db").exists()
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
