@@ -44,7 +44,7 @@ class FitConfig:
     clip_norm: float = 2.0
 
 
-# A second stage that trains the trunk as well. Zero epochs: on 245 clips it lost more on new sources than it won.
+# A second stage that trains the trunk as well. Off: docs/results/student.md has what little was measured.
 FINE_TUNE = FitConfig(epochs=0, head_only=False, lr_head=2e-4, mixup=0.3, ema=0.97)
 
 
