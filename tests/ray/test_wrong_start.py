@@ -94,6 +94,14 @@ def test_a_database_that_can_not_be_opened_is_named(tmp_path):
     assert "/dev/null/s.db" in line
 
 
+def test_a_ray_cluster_that_is_not_there_is_named(tmp_path):
+    bundle = make_tiny_bundle(tmp_path / "tiny")
+    workers = {"ray_address": "127.0.0.1:1"}
+    ended = serve(tmp_path, api={"port": 0}, student={"bundle": str(bundle)}, workers=workers)
+    assert (ended.returncode, "No Ray cluster answers at 127.0.0.1:1" in ended.stderr.splitlines()[-1]) == (2, True)
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("command", [["check", "/nowhere.mp4"], ["models", "list", "--url", "http://127.0.0.1:1"]])
 def test_other_commands_complain_in_one_line_too(command):
     ended = subprocess.run(

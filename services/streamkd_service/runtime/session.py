@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -26,6 +27,7 @@ _TEMP_PREFIX = "skd-"  # short: socket paths end at 107 bytes
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # close to the least that Ray takes; nothing large is ever put there
 _VITAL = frozenset({"raylet", "gcs_server"})
 _STOP_BUDGET_S = 2.0
+_ANSWER_S = 5.0
 _PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h
 
 
@@ -132,6 +134,7 @@ def _start_local(namespace: str) -> RaySession:
 def _join(address: str, namespace: str) -> RaySession:
     import ray  # noqa: PLC0415
 
+    _check_answers(address)
     try:
         ray.init(address=address, namespace=namespace, configure_logging=False, log_to_driver=False)
     except Exception as error:
@@ -140,6 +143,20 @@ def _join(address: str, namespace: str) -> RaySession:
             hint="Check the address, that the cluster runs the same Ray version, and RAY_AUTH_TOKEN.",
         ) from error
     return RaySession(namespace, local=False, node_id=_node_id())
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself tries for a minute, deaf to Ctrl-C, before it says that nobody is there."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()) or "://" in address:
+        return  # "auto", or a form that Ray knows and we don't
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise UnavailableError(
+            f"No Ray cluster answers at {address}: {getattr(error, 'strerror', None) or error}.",
+            hint="Check workers.ray_address, or leave it out for a private session.",
+        ) from error
 
 
 def _leave() -> None:
