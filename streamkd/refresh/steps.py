@@ -21,6 +21,7 @@ import numpy as np
 
 import streamkd
 from streamkd.config import SHIPPED
+from streamkd.distill.labels import read_labels
 from streamkd.errors import InputError
 from streamkd.refresh.gate import GateLimits
 from streamkd.refresh.moments import as_cells, split_moments
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 SHUFFLED_LABELS = "shuffled_labels"
 MIN_TRAIN_CLIPS = 4
+MIN_LABEL_SPREAD = 0.12
 _ASSETS = Path(streamkd.__file__).parent / "assets"
 
 
@@ -207,6 +209,20 @@ def teach_job(work: Path, plan: RefreshPlan, harvest: Harvest, threads: int) -> 
     return Job("streamkd.distill.job:label_clips", kwargs, out / "labels.json")
 
 
+def lack_of_poison(work: Path, harvest: Harvest) -> str | None:
+    """Why a fire drill would prove nothing, or None: labels that are all alike are the same after shuffling."""
+    said = read_labels(work / "labels")
+    train = {harvest.sha256[index] for index in harvest.train}
+    rows = [index for index, digest in enumerate(said.sha256) if digest in train]
+    spread = float(said.probs("train")[rows].std(axis=0).max()) if rows else 0.0
+    if spread >= MIN_LABEL_SPREAD:
+        return None
+    return (
+        f"no fire drill: the labels of the {len(rows)} training clips hardly differ (standard deviation {spread:.2f}, "
+        f"{MIN_LABEL_SPREAD} needed), so shuffling them poisons nothing."
+    )
+
+
 def distil_job(work: Path, plan: RefreshPlan, harvest: Harvest, threads: int) -> Job:
     """The candidate learns from the training clips and is quantised."""
     out = work / plan.candidate_version
@@ -282,6 +298,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 __all__ = [
+    "MIN_LABEL_SPREAD",
     "MIN_TRAIN_CLIPS",
     "SHUFFLED_LABELS",
     "Harvest",
@@ -294,6 +311,7 @@ __all__ = [
     "gate_job",
     "harvest_done",
     "lack_of_footage",
+    "lack_of_poison",
     "load_gate",
     "load_harvest",
     "load_plan",

@@ -51,6 +51,7 @@ class Jobs:
 
     def __init__(self, candidate_bias):
         self.candidate_bias = candidate_bias
+        self.labels_differ = True
         self.entries = []
         self.fail_at = None
         self.hold = None
@@ -69,7 +70,8 @@ class Jobs:
         return await asyncio.to_thread(getattr(importlib.import_module(module), name), **kwargs, progress=progress)
 
     def _label(self, *, teacher_dir, clips, out, threads):
-        probs = tuple((0.05, 0.95) if "-red" in clip.name else (0.95, 0.05) for clip in clips)
+        red = (0.05, 0.95) if self.labels_differ else (0.95, 0.05)
+        probs = tuple(red if "-red" in clip.name else (0.95, 0.05) for clip in clips)
         members = (MemberLabels("a", "train", probs), MemberLabels("b", "judge", probs))
         hashes = tuple(file_sha256(clip) for clip in clips)
         write_labels(out, ClipLabels("played", ("normal", "fight"), tuple(c.name for c in clips), hashes, members))
@@ -208,6 +210,12 @@ def test_a_fire_drill_that_the_gate_refuses_is_no_failure(host):
 def test_a_fire_drill_is_never_promoted_whatever_the_gate_says(host):
     record = asyncio.run(refresh(host, self_test="shuffled_labels"))
     assert (record.status, host.live_model.version) == (RefreshStatus.FAILED, "tiny-1")
+
+
+def test_a_fire_drill_with_labels_that_are_all_alike_is_no_drill(host):
+    host.jobs.labels_differ = False
+    record = asyncio.run(refresh(host, self_test="shuffled_labels"))
+    assert (record.status, "no fire drill" in record.detail) == (RefreshStatus.FAILED, True)
 
 
 def test_an_unknown_self_test_is_named(host):

@@ -233,6 +233,10 @@ class RefreshRunner:
             raise _Refused(lack)
         teach = steps.teach_job(work, plan, harvest, self._threads)
         await self._step(RefreshStep.TEACH, self._job(teach))
+        if plan.self_test is not None:
+            lack = await asyncio.to_thread(steps.lack_of_poison, work, harvest)
+            if lack is not None:
+                raise InputError(lack, hint="Harvest for longer, or when more happens before the cameras.")
         if not steps.gate_done(work):  # after it the candidate may lie among the models already
             distil = steps.distil_job(work, plan, harvest, self._threads)
             await self._step(RefreshStep.DISTIL, self._job(distil))
