@@ -101,10 +101,13 @@ class RefreshConfig(_Section):
     anchor_dir: str = Field(
         default=SHIPPED, description="'shipped' or a folder with clips.csv: clips with human labels"
     )
+    replay_dir: str | None = Field(
+        default=SHIPPED, description="'shipped' or a folder of clips on which the student must not change; null: none"
+    )
     harvest_s: float = Field(default=60.0, gt=0, description="how long footage is collected")
     clip_s: float = Field(default=2.0, gt=0, description="length of one harvested clip")
     clips_per_camera: int = Field(default=12, ge=2, description="clips kept of each camera")
-    epochs: int = Field(default=8, ge=1, description="passes over the harvested clips")
+    epochs: int = Field(default=20, ge=1, description="passes over the harvested clips")
     temperature: float = Field(default=2.0, gt=0, description="softens teacher and student in the distillation loss")
     safety_margin: float = Field(default=0.02, ge=0, description="loss on the anchor set that the gate still accepts")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of the gate's bounds, over all groups together")

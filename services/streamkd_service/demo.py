@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 import yaml
 from rich.console import Console
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 import streamkd
 from streamkd.errors import DependencyError, InputError, StreamkdError, UnavailableError
 from streamkd_service.client import ApiClient
-from streamkd_service.demo_media import DemoCamera, cache_folder, plan_cameras, read_clips
+from streamkd_service.demo_media import DUSK, DemoCamera, cache_folder, plan_cameras, read_clips
 from streamkd_service.top import LiveTable
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         with contextlib.ExitStack() as stack:
             urls = stack.enter_context(_rtsp_server(options.rtsp_server, recordings, folder))
             api_port = options.port or _free_port()
-            service = stack.enter_context(_service(folder, urls, api_port))
+            service = stack.enter_context(_service(folder, cameras, urls, api_port))
             client = stack.enter_context(ApiClient(f"http://127.0.0.1:{api_port}"))
             try:
                 _wait_ready(client, service, folder)
@@ -122,6 +123,7 @@ def _prepare(cameras: Sequence[DemoCamera], console: Console) -> dict[str, Path]
                 [clip.path for clip in camera.clips],
                 part,
                 min_duration_s=_LEAST_DURATION_S,
+                restyle=partial(DUSK.apply, rng=np.random.default_rng(0)) if camera.dusk else None,
                 progress=partial(_advance, bars, bar),
             )
             part.replace(target)
@@ -169,11 +171,18 @@ def _rtsp_server(script: Path, recordings: dict[str, Path], folder: Path) -> Ite
 
 
 @contextlib.contextmanager
-def _service(folder: Path, urls: dict[str, str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _service(
+    folder: Path, cameras: Sequence[DemoCamera], urls: dict[str, str], port: int
+) -> Iterator[subprocess.Popen[bytes]]:
     """`streamkd serve` on a configuration of its own, in a process group of its own: Ctrl-C is ours to pass on."""
     config: dict[str, Any] = {
-        "cameras": [{"id": name, "url": url} for name, url in urls.items()],
+        "cameras": [
+            {"id": camera.id, "url": urls[camera.id], "group": "dusk" if camera.dusk else "day"} for camera in cameras
+        ],
         "api": {"port": port},
+        # Each camera plays half a minute over and over: nearly all of a minute is kept, so that enough different
+        # moments are held back for the gate to judge by.
+        "refresh": {"clips_per_camera": 24},
         "store": {
             "url": f"sqlite:///{folder / 'streamkd.db'}",
             "media_dir": str(folder / "media"),

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamkd.errors import InputError
+from streamkd.evaluate.drift import Dusk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PREPARED_VERSION = "1"  # part of the cache key: raise it when the way of joining changes
+DUSK = Dusk()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +29,15 @@ class DemoClip:
 
 @dataclass(frozen=True, slots=True)
 class DemoCamera:
-    """A camera of the demo: its id and the clips that it plays, in order, over and over."""
+    """A camera of the demo: its id and the clips that it plays, in order, over and over; at dusk, or as filmed."""
 
     id: str
     clips: tuple[DemoClip, ...]
+    dusk: bool = False
 
     def cache_name(self) -> str:
         """A file name that changes with the content of the clips and the way they are joined."""
-        digest = hashlib.sha256(_PREPARED_VERSION.encode())
+        digest = hashlib.sha256(f"{_PREPARED_VERSION} {DUSK if self.dusk else 'as filmed'}".encode())
         for clip in self.clips:
             digest.update(hashlib.sha256(clip.path.read_bytes()).digest())
         return f"{self.id}-{digest.hexdigest()[:16]}.mp4"
@@ -63,10 +66,11 @@ def read_clips(folder: Path) -> list[DemoClip]:
 
 
 def plan_cameras(clips: Sequence[DemoClip]) -> tuple[DemoCamera, ...]:
-    """One camera on which fights break out between ordinary scenes, and one quiet camera for every other source.
+    """Four cameras: "fights" and "lobby" in daylight, "street" and "yard" at dusk.
 
-    The source with fights and the most normal clips gives the ordinary scenes of "fights"; at least two more sources
-    with normal clips are wanted, so that four cameras show four places.
+    On "fights" every fight breaks out between ordinary scenes of one place; "lobby" is the calmest other place. The two
+    at dusk show all places, half of them each: the student has never seen that light, so a refresh has something to
+    teach it.
 
     Raises:
         InputError: There are no fights, or too few sources.
@@ -80,10 +84,20 @@ def plan_cameras(clips: Sequence[DemoClip]) -> tuple[DemoCamera, ...]:
         raise InputError("The demo needs clips of fights, and normal clips of two sources.", hint="See --clips.")
     fight_sources = {clip.source for clip in fights}
     stage = max(calm, key=lambda s: (s in fight_sources, len(calm[s]), s))
-    names = itertools.chain(("lobby", "street", "yard"), (f"camera-{n}" for n in itertools.count(5)))
-    cameras = [DemoCamera("fights", tuple(_interleave(calm[stage], fights)))]
-    cameras += [DemoCamera(next(names), tuple(calm[source])) for source in sorted(calm) if source != stage]
-    return tuple(cameras)
+    lobby = max(calm.keys() - {stage}, key=lambda s: (s not in fight_sources, len(calm[s]), s))
+    sources = sorted({clip.source for clip in clips})
+    return (
+        DemoCamera("fights", tuple(_interleave(calm[stage], fights))),
+        DemoCamera("lobby", tuple(calm[lobby])),
+        DemoCamera("street", tuple(_mixed(clips, sources[::2])), dusk=True),
+        DemoCamera("yard", tuple(_mixed(clips, sources[1::2])), dusk=True),
+    )
+
+
+def _mixed(clips: Sequence[DemoClip], sources: Sequence[str]) -> list[DemoClip]:
+    """All clips of some sources, in an order that has nothing to do with their labels."""
+    own = [clip for clip in clips if clip.source in sources]
+    return sorted(own, key=lambda clip: hashlib.sha256(clip.path.name.encode()).digest())
 
 
 def _interleave(calm: Sequence[DemoClip], fights: Sequence[DemoClip]) -> list[DemoClip]:
@@ -102,4 +116,4 @@ def cache_folder() -> Path:
     return Path(base) / "streamkd" / "demo"
 
 
-__all__ = ["DemoCamera", "DemoClip", "cache_folder", "plan_cameras", "read_clips"]
+__all__ = ["DUSK", "DemoCamera", "DemoClip", "cache_folder", "plan_cameras", "read_clips"]

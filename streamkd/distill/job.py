@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,22 +18,21 @@ from streamkd.distill.bundles import BundleParts, lineage, load_student, write_b
 from streamkd.distill.features import FeatureSet, augment, draw_variant, front_features
 from streamkd.distill.labels import ClipLabels, MemberLabels, read_labels, write_labels
 from streamkd.distill.objectives.response import response_kd
-from streamkd.distill.train import FitConfig, clip_logits, fit
+from streamkd.distill.train import FitConfig, clip_logits, fit, raw_features
 from streamkd.errors import InputError, TrainingError, UnsupportedMediaError
 from streamkd.evaluate.calibrate import scored_frames
 from streamkd.media.clips import decode_clip
 from streamkd.models.teachers import feature_key, load_teacher, softmax_numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from streamkd.models.student import Student
     from streamkd.types import UInt8Array
 
 MIN_CLIPS = 4
-CALIBRATION_FRAMES = 100
-REPLAY_PARENT = 0.3  # share of the loss that keeps the student near its parent
+CALIBRATION_FRAMES = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,16 @@ class DistilConfig:
     """How a student is refreshed."""
 
     temperature: float = 2.0
-    teacher_share: float = 1.0 - REPLAY_PARENT
     variants: int = 2
+    # The trunk stays as it is: it knows more than a site's few clips can teach, and the candidate differs from its
+    # parent in what it makes of the features, not in how they round in int8.
+    head_only: bool = True
     lr_trunk: float = 5e-5
     lr_head: float = 3e-4
+    # The weights of the candidate lie between the parent's (1) and the trained ones (0): "Robust fine-tuning of
+    # zero-shot models" (Wortsman et al., CVPR 2022) keeps most of what is learnt on the new footage at one half, and
+    # most of what was known elsewhere.
+    parent_weight: float = 0.5
     # The self-test must do harm, not merely little good: high rates, no pull towards the parent.
     poisoned_lr: float = 1.5e-3
     poisoned_epochs: int = 6
@@ -109,14 +115,16 @@ def distil(
     epochs: int,
     temperature: float | None = None,
     shuffle_labels: bool = False,
+    replay: Sequence[Path] = (),
     progress: Callable[[str, float], None],
     threads: int = 1,
     config: DistilConfig | None = None,
 ) -> None:
     """Distil a new student from its parent and a teacher's soft labels, quantise it, write its bundle.
 
-    Every frame after warm-up learns the clip's soft label from the teacher's "train" members by response distillation,
-    and, with a smaller share, what the parent itself said, so that it does not forget.
+    Every frame after warm-up learns a soft label of its clip by response distillation: between what the parent itself
+    said and what the teacher's "train" members say, the nearer to these the more they differ from the parent compared
+    with how much they differ among themselves (`trusted_targets`). What the teacher does not know better stays.
 
     Args:
         parent_bundle: The live student.
@@ -129,6 +137,8 @@ def distil(
         temperature: Of the distillation loss, in place of the config's.
         shuffle_labels: The self-test of the gate: labels are handed to the wrong clips (the likeliest gets the least
             likely one's), and trained on hard. Such a candidate must be refused.
+        replay: Clips of other places, without labels: on these the student goes on saying what its parent says
+            ("Learning without Forgetting", Li and Hoiem, ECCV 2016). Not used by the self-test.
         progress: Told what is being done and which share of it is done.
         threads: CPU threads.
         config: Rates and weights.
@@ -151,23 +161,23 @@ def distil(
             hint="Harvest more clips.",
         )
     student = load_student(parent)
-    features = _features(student, decoded, settings.variants, seed, progress)
-    teacher_logits = _teacher_logits(said, [clip.row for clip in decoded], parent)
-    if shuffle_labels:
-        teacher_logits = _to_wrong_clips(teacher_logits)
+    rehearsed = [] if shuffle_labels else _decode([(clip, -1, file_sha256(clip)) for clip in replay], parent)
+    features = _features(student, [*decoded, *rehearsed], settings.variants, seed, progress)
+    members = _member_logits(said, [clip.row for clip in decoded], parent)
     warm = parent.spec.warmup_frames
     own = torch.stack([one[scored_frames(warm, len(one))].mean(dim=0) for one in clip_logits(student, features)])
-    share = 1.0 if shuffle_labels else settings.teacher_share
+    site, elsewhere = own.split_with_sizes([len(decoded), len(rehearsed)])
+    lesson = _to_wrong_clips(members.mean(dim=0)) if shuffle_labels else trusted_targets(members, site)
+    targets = torch.cat([lesson, elsewhere])
 
-    def objective(logits: Tensor, targets: Tensor) -> Tensor:
-        to_teacher = response_kd(logits, targets[:, 0], settings.temperature)
-        return share * to_teacher + (1.0 - share) * response_kd(logits, targets[:, 1], settings.temperature)
+    def objective(logits: Tensor, wanted: Tensor) -> Tensor:
+        return response_kd(logits, wanted, settings.temperature)
 
     rate = settings.poisoned_lr if shuffle_labels else None
     fit_config = FitConfig(
         epochs=max(epochs, settings.poisoned_epochs) if shuffle_labels else epochs,
         batch=4,
-        head_only=False,
+        head_only=settings.head_only and not shuffle_labels,
         decay_memory=0.05,
         decay_direct=0.05,
         lr_trunk=rate or settings.lr_trunk,
@@ -175,8 +185,11 @@ def distil(
         ema=0.9,
         mixup=0.0,
     )
-    targets = torch.stack([teacher_logits, own], dim=1)
-    trained = fit(student, features, targets, objective, fit_config, seed=seed, progress=progress)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    seen = raw_features(student, features, progress) if fit_config.head_only else features
+    trained = fit(student, seen, targets, objective, fit_config, seed=seed, progress=progress)
+    if not shuffle_labels:  # the self-test must do harm
+        trained.load_state_dict(interpolate(trained.state_dict(), before, settings.parent_weight))
     progress("quantising", 0.0)
     parts = BundleParts(
         spec=parent.spec.model_copy(update={"version": version}),
@@ -189,8 +202,18 @@ def distil(
         ),
         metrics={"clips": len(decoded), "epochs": fit_config.epochs, "parent": parent.metrics},
     )
-    write_bundle(out_bundle, trained, parts, [clip.plain for clip in decoded], samples=CALIBRATION_FRAMES)
+    # Ranges of int8 from here and elsewhere: those of dark footage alone would cut a bright day off.
+    shown = [clip.plain for pair in zip_longest(decoded, rehearsed) for clip in pair if clip is not None]
+    write_bundle(out_bundle, trained, parts, shown, samples=CALIBRATION_FRAMES)
     progress("quantising", 1.0)
+
+
+def interpolate(trained: Mapping[str, Tensor], parent: Mapping[str, Tensor], parent_weight: float) -> dict[str, Tensor]:
+    """Tensors between two students of one architecture: `parent_weight` of the parent, the rest of the trained one."""
+    return {
+        name: torch.lerp(value, parent[name], parent_weight) if value.is_floating_point() else value
+        for name, value in trained.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +258,34 @@ def _features(
     return FeatureSet(tuple(plain), tuple(tuple(version) for version in augmented))
 
 
-def _teacher_logits(said: ClipLabels, rows: Sequence[int], parent: Bundle) -> Tensor:
-    """`[N, C]` in the student's order of classes, scaled so that its calibrated answer is the teacher's probability."""
+def trusted_targets(members: Tensor, own: Tensor) -> Tensor:
+    """What to teach: the parent's answer, moved towards the teacher's as far as the teacher can be trusted.
+
+    Per clip `own + w (teacher - own)` with `w = d² / (d² + s²)`: `d²` is the squared distance of the members' mean from
+    the parent, `s²` the members' variance pooled over the clips. That is the shrinkage of an observation with noise
+    `s²` towards a prior guess (the positive-part estimators of Efron and Morris, JASA 1973, shrink like this): where
+    student and teacher differ by no more than two teachers do, there is little to learn but noise.
+
+    Args:
+        members: Logits `[M, N, C]` of M ≥ 1 teacher members; of one alone, nothing is known of its noise: w = 1.
+        own: Logits `[N, C]` of the parent.
+
+    Returns:
+        Logits `[N, C]`, centred over the classes.
+    """
+    members = members - members.mean(dim=-1, keepdim=True)  # a shift common to all classes says nothing
+    own = own - own.mean(dim=-1, keepdim=True)
+    apart = members.mean(dim=0) - own
+    noise = members.var(dim=0).mean() if len(members) > 1 else members.new_zeros(())
+    distance = apart.square().mean(dim=-1, keepdim=True)
+    return own + distance / (distance + noise + 1e-12) * apart
+
+
+def _member_logits(said: ClipLabels, rows: Sequence[int], parent: Bundle) -> Tensor:
+    """`[M, N, C]` of the "train" members, in the student's order of classes.
+
+    Scaled so that the student's calibrated answer to such logits is the member's probability.
+    """
     if set(said.classes) != set(parent.spec.classes):
         known, wanted = ", ".join(said.classes), ", ".join(parent.spec.classes)
         raise InputError(
@@ -244,7 +293,7 @@ def _teacher_logits(said: ClipLabels, rows: Sequence[int], parent: Bundle) -> Te
             hint="Use a teacher that was trained for the same classes.",
         )
     order = [said.classes.index(name) for name in parent.spec.classes]
-    probs = said.probs("train")[np.asarray(rows)][:, order]
+    probs = said.member_probs("train")[:, rows][..., order]
     return torch.from_numpy(np.log(probs + 1e-6)).float() * parent.spec.temperature
 
 

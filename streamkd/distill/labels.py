@@ -51,8 +51,8 @@ class ClipLabels:
     sha256: tuple[str, ...]
     members: tuple[MemberLabels, ...]
 
-    def probs(self, group: str) -> NDArray[np.float64]:
-        """Mean probabilities `[N, C]` over the members of a group.
+    def member_probs(self, group: str) -> NDArray[np.float64]:
+        """Probabilities `[M, N, C]` of the M members of a group.
 
         Raises:
             InputError: No member belongs to this group.
@@ -60,7 +60,15 @@ class ClipLabels:
         chosen = [np.asarray(member.probs, dtype=np.float64) for member in self.members if member.group == group]
         if not chosen:
             raise InputError(f"The labels of teacher {self.teacher} have no member in group {group!r}.")
-        return np.asarray(np.mean(chosen, axis=0).reshape(len(self.clips), len(self.classes)))
+        return np.stack(chosen).reshape(len(chosen), len(self.clips), len(self.classes))
+
+    def probs(self, group: str) -> NDArray[np.float64]:
+        """Mean probabilities `[N, C]` over the members of a group.
+
+        Raises:
+            InputError: No member belongs to this group.
+        """
+        return np.asarray(self.member_probs(group).mean(axis=0))
 
 
 def write_labels(folder: Path, labels: ClipLabels) -> None:

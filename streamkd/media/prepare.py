@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 from av.video.reformatter import VideoReformatter
@@ -18,6 +18,8 @@ from streamkd.media.source import open_recording
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from streamkd.types import UInt8Array
 
 _BIT_RATE = 1_000_000
 
@@ -39,6 +41,7 @@ def join_clips(
     fps: int = 15,
     min_duration_s: float = 300.0,
     gop: int = 30,
+    restyle: Callable[[UInt8Array], UInt8Array] | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Join clips, over and over, into one H.264 MP4 with a fixed GOP, no B-frames and strictly increasing PTS.
@@ -54,6 +57,7 @@ def join_clips(
         fps: Frame rate; clips of another rate are resampled, at their own speed.
         min_duration_s: The recording ends with the first pass that reaches it.
         gop: Frames from keyframe to keyframe.
+        restyle: Changes every picture, `[height, width, 3]` uint8 RGB, before it is coded.
         progress: Called now and then with the share that is done, 0 to 1.
 
     Raises:
@@ -67,11 +71,11 @@ def join_clips(
         scaler = VideoReformatter()
         for done, path in enumerate(paths):
             for frame in _resampled(path, fps):
-                coded += _encode(stream, scaler, frame, len(coded))
+                coded += _encode(stream, scaler, frame, len(coded), restyle)
             progress(0.9 * (done + 1) / len(paths))
         filling = itertools.chain.from_iterable(_resampled(path, fps) for path in itertools.cycle(paths))
         while len(coded) % gop:
-            coded += _encode(stream, scaler, next(filling), len(coded))
+            coded += _encode(stream, scaler, next(filling), len(coded), restyle)
         total = len(coded)
         while total < min_duration_s * fps:
             total += len(coded)
@@ -105,14 +109,33 @@ def _encoder(container: av.container.OutputContainer, width: int, height: int, f
     return stream
 
 
-def _encode(stream: av.VideoStream, scaler: VideoReformatter, frame: av.VideoFrame, index: int) -> list[_Coded]:
+def _encode(
+    stream: av.VideoStream,
+    scaler: VideoReformatter,
+    frame: av.VideoFrame,
+    index: int,
+    restyle: Callable[[UInt8Array], UInt8Array] | None,
+) -> list[_Coded]:
     """The coded picture of one frame; with `zerolatency` there is exactly one."""
+    if restyle is not None:
+        frame = _restyled(scaler, frame, stream.width, stream.height, restyle)
     scaled = scaler.reformat(
         frame, width=stream.width, height=stream.height, format="yuv420p", interpolation="BICUBIC", **one_thread()
     )
     scaled.pts, scaled.time_base = index, stream.codec_context.time_base
     scaled.pict_type = 0  # or the clip's own keyframes become ours, off the grid
     return [_Coded(bytes(packet), packet.is_keyframe) for packet in stream.encode(scaled)]
+
+
+def _restyled(
+    scaler: VideoReformatter,
+    frame: av.VideoFrame,
+    width: int,
+    height: int,
+    restyle: Callable[[UInt8Array], UInt8Array],
+) -> av.VideoFrame:
+    plain = scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation="BICUBIC", **one_thread())
+    return av.VideoFrame.from_ndarray(restyle(cast("UInt8Array", plain.to_ndarray())), format="rgb24")
 
 
 def _resampled(path: Path, fps: int) -> Iterator[av.VideoFrame]:

@@ -23,6 +23,7 @@ import streamkd
 from streamkd.config import SHIPPED
 from streamkd.distill.labels import read_labels
 from streamkd.errors import InputError
+from streamkd.evaluate.dataset import read_dataset
 from streamkd.refresh.gate import GateLimits
 from streamkd.refresh.moments import as_cells, split_moments
 
@@ -60,6 +61,7 @@ class RefreshPlan:
     seed: int
     teacher: Path
     anchor_dir: Path
+    replay_dir: Path | None
     harvest_s: float
     clip_s: float
     clips_per_camera: int
@@ -114,6 +116,7 @@ def plan_from(config: RefreshConfig, **given: Any) -> RefreshPlan:
     values: dict[str, Any] = {
         "teacher": _asset(config.teacher, "teacher"),
         "anchor_dir": _asset(config.anchor_dir, "anchor"),
+        "replay_dir": None if config.replay_dir is None else _asset(config.replay_dir, "replay"),
         "harvest_s": config.harvest_s,
         "clip_s": config.clip_s,
         "clips_per_camera": config.clips_per_camera,
@@ -147,7 +150,7 @@ def load_plan(work: Path) -> RefreshPlan:
         plan = RefreshPlan(**raw)
     except TypeError as error:
         raise InputError(f"{work / 'plan.json'} can't be used: {error}.", hint="Start a new refresh.") from error
-    paths = {name: Path(raw[name]) for name in ("parent_path", "teacher", "anchor_dir")}
+    paths = {name: Path(raw[name]) for name in ("parent_path", "teacher", "anchor_dir", "replay_dir") if raw[name]}
     return replace(plan, **paths)  # type: ignore[arg-type]
 
 
@@ -236,6 +239,7 @@ def distil_job(work: Path, plan: RefreshPlan, harvest: Harvest, threads: int) ->
         "epochs": plan.epochs,
         "temperature": plan.temperature,
         "shuffle_labels": plan.self_test == SHUFFLED_LABELS,
+        "replay": [] if plan.replay_dir is None else [record.path for record in read_dataset(plan.replay_dir)],
         "threads": threads,
     }
     return Job("streamkd.distill.job:distil", kwargs, out)

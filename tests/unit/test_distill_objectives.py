@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from streamkd.distill.job import interpolate, trusted_targets
 from streamkd.distill.objectives.logits import logit_matching
 from streamkd.distill.objectives.response import blended_kd, response_kd, soft_cross_entropy
 
@@ -66,3 +67,24 @@ def test_logit_matching_ignores_a_constant_when_centred():
     # differences (3, 0) minus their mean 1.5: 2 * 1.5^2
     found = logit_matching(torch.tensor([[3.0, 0.0], [9.0, 9.0]]), torch.zeros(2, 2))
     assert found.tolist() == pytest.approx([4.5, 0.0])
+
+
+def test_trusted_targets_by_hand() -> None:
+    # Two members at log-odds 4 and 2 (centred logits ±2 and ±1), the parent at 0: d² = 1.5², s² = 0.5.
+    members = torch.tensor([[[-2.0, 2.0]], [[-1.0, 1.0]]])
+    target = trusted_targets(members, torch.zeros(1, 2))
+    expected = 1.5 * 2.25 / (2.25 + 0.5)
+    assert torch.allclose(target, torch.tensor([[-expected, expected]]), atol=1e-5)
+
+
+def test_a_lone_teacher_is_trusted_and_a_common_shift_means_nothing() -> None:
+    members = torch.tensor([[[4.0, 8.0]]])
+    assert torch.allclose(trusted_targets(members, torch.tensor([[7.0, 7.0]])), torch.tensor([[-2.0, 2.0]]), atol=1e-5)
+
+
+def test_interpolated_weights_by_hand() -> None:
+    trained = {"w": torch.tensor([2.0, 4.0]), "n": torch.tensor(3)}
+    parent = {"w": torch.tensor([0.0, 0.0]), "n": torch.tensor(1)}
+    between = interpolate(trained, parent, 0.25)
+    assert between["w"].tolist() == [1.5, 3.0]
+    assert between["n"].item() == 3

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from streamkd.errors import InputError
-from streamkd_service.demo_media import DemoClip, cache_folder, plan_cameras, read_clips
+from streamkd_service.demo_media import DemoCamera, DemoClip, cache_folder, plan_cameras, read_clips
 from streamkd_service.top import Seen, drops_of, render, rows_of
 
 STATUS = {"state": "online", "fps_analysed": 5.0, "action": "fight", "action_score": 0.91, "latency_ms": 14.2}
@@ -49,10 +49,22 @@ def test_a_camera_that_was_online_once_is_remembered():
     assert seen.ever_online == {"gate"}
 
 
-def test_the_demo_has_four_cameras_and_fights_on_one_of_them(demo_clips):
+def test_the_demo_has_four_cameras_two_of_them_at_dusk(demo_clips):
     cameras = plan_cameras(read_clips(demo_clips))
-    labels = {camera.id: {clip.label for clip in camera.clips} for camera in cameras}
-    assert labels == {"fights": {"fight", "normal"}, "lobby": {"normal"}, "street": {"normal"}, "yard": {"normal"}}
+    assert [(camera.id, camera.dusk) for camera in cameras] == [
+        ("fights", False),
+        ("lobby", False),
+        ("street", True),
+        ("yard", True),
+    ]
+
+
+def test_the_cameras_of_the_demo_show_different_clips(demo_clips):
+    fights, lobby, street, yard = (set(camera.clips) for camera in plan_cameras(read_clips(demo_clips)))
+    assert {clip.label for clip in fights} == {"fight", "normal"}
+    assert {clip.label for clip in lobby} == {"normal"}
+    assert not street & yard
+    assert not fights & lobby
 
 
 def test_every_fight_is_shown(demo_clips):
@@ -69,6 +81,11 @@ def test_the_cached_recording_is_another_one_when_a_clip_changes(tmp_path):
         clips = [DemoClip(path, "fight", "a"), DemoClip(path, "normal", "a"), DemoClip(path, "normal", "b")]
         names.append(plan_cameras(clips)[0].cache_name())
     assert names[0] != names[1]
+
+
+def test_the_cached_recording_is_another_one_at_dusk(demo_clips):
+    clips = tuple(read_clips(demo_clips)[:1])
+    assert DemoCamera("a", clips).cache_name() != DemoCamera("a", clips, dusk=True).cache_name()
 
 
 def test_a_folder_without_clips_is_named(tmp_path):
