@@ -48,8 +48,8 @@ class DistilConfig:
     lr_head: float = 3e-4
     # The weights of the candidate lie between the parent's (1) and the trained ones (0): "Robust fine-tuning of
     # zero-shot models" (Wortsman et al., CVPR 2022) keeps most of what is learnt on the new footage at one half, and
-    # most of what was known elsewhere.
-    parent_weight: float = 0.5
+    # most of what was known elsewhere; a parent that is wrong needs 0 to be healed.
+    parent_weight: float = 0.0
     # The self-test must do harm, not merely little good: high rates, no pull towards the parent.
     poisoned_lr: float = 1.5e-3
     poisoned_epochs: int = 6
