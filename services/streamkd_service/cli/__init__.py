@@ -55,6 +55,7 @@ GROUPS = {
     "evaluate": "Measure a student or the anomaly score on labelled footage.",
     "models": "Versions of the student in a running service.",
     "db": "The database.",
+    "bench": "Measure what it costs on this machine.",
     "config": "The configuration file.",
 }
 
