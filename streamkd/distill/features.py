@@ -7,12 +7,15 @@ after that starts from fp16 features. That makes an epoch over 245 clips about 1
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from streamkd.evaluate.dataset import ClipRecord, FrameCache
     from streamkd.models.student import Student
 
-AUGMENT_VERSION = 2  # rises when the code below changes what it makes
+AUGMENT_VERSION = 3  # rises when the code below changes what it makes
 OVERSAMPLE = 2  # augmented variants start from frames at twice the student's rate ...
 MARGIN = 1.2  # ... and at 1.2 times its size
 MAX_FRAMES = 24  # of a clip, per variant
@@ -32,9 +35,10 @@ _FRONT_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """How one augmented copy of a clip is made; drawn once from its seed."""
+    """How one augmented copy of a clip is made; drawn once from its seed, and the same for all of its frames."""
 
     flip: bool
+    rotation_deg: float  # counter-clockwise, about the middle
     scale: float  # side of the crop, as a share of the whole
     aspect: float
     left: float  # position of the crop, 0..1 of the room there is
@@ -46,6 +50,7 @@ class Variant:
     noise: float  # standard deviation in grey levels
     phase: int  # first frame of the oversampled grid
     slow: bool  # every second frame is due once in a while later: slower or faster playback
+    jpeg_quality: int  # 1..95: each frame is compressed and decoded again; 0 leaves that out
 
 
 def draw_variant(rng: np.random.Generator) -> Variant:
@@ -54,6 +59,7 @@ def draw_variant(rng: np.random.Generator) -> Variant:
     spread = 1.0 if strong else 0.3
     return Variant(
         flip=bool(rng.random() < 0.5),
+        rotation_deg=float(rng.uniform(-6, 6)) if rng.random() < 0.5 else 0.0,
         scale=float(rng.uniform(0.7, 1.0)),
         aspect=float(np.exp(rng.uniform(-0.15, 0.15))),
         left=float(rng.random()),
@@ -65,6 +71,7 @@ def draw_variant(rng: np.random.Generator) -> Variant:
         noise=float(rng.uniform(0, 6)) if rng.random() < 0.4 else 0.0,
         phase=int(rng.integers(0, OVERSAMPLE)),
         slow=bool(rng.random() < 0.25),
+        jpeg_quality=int(rng.integers(15, 60)) if rng.random() < 0.3 else 0,
     )
 
 
@@ -84,6 +91,7 @@ def augment(
         `[T, 3, S, S]` float32, 0..255.
     """
     x = torch.from_numpy(frames[_due(len(frames), variant, rng, oversample)]).permute(0, 3, 1, 2).float()
+    x = _rotate(x, variant.rotation_deg)
     side = x.shape[-1]
     height = min(side, round(side * variant.scale / variant.aspect**0.5))
     width = min(side, round(side * variant.scale * variant.aspect**0.5))
@@ -99,7 +107,28 @@ def augment(
     if variant.noise:
         noise = rng.standard_normal(x.shape, dtype=np.float32) * np.float32(variant.noise)
         x = x + torch.from_numpy(noise)
-    return x.clamp(0, 255)
+    x = x.clamp(0, 255)
+    return _compress(x, variant.jpeg_quality) if variant.jpeg_quality else x
+
+
+def _rotate(x: Tensor, degrees: float) -> Tensor:
+    """`[T, C, S, S]` turned about the middle, mirrored where nothing was filmed."""
+    if not degrees:
+        return x
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]]).expand(len(x), 2, 3)
+    grid = F.affine_grid(turn, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def _compress(x: Tensor, quality: int) -> Tensor:
+    """`[T, 3, S, S]` 0..255 as JPEG and back: the blocks of a stream with too few bits."""
+    frames: list[Tensor] = []
+    for frame in x.round().to(torch.uint8).permute(0, 2, 3, 1).numpy():
+        packed = io.BytesIO()
+        Image.fromarray(frame).save(packed, "JPEG", quality=quality)
+        frames.append(torch.from_numpy(np.array(Image.open(packed))))
+    return torch.stack(frames).permute(0, 3, 1, 2).float()
 
 
 def _due(available: int, variant: Variant, rng: np.random.Generator, oversample: int) -> np.ndarray:
