@@ -14,6 +14,8 @@ from streamkd.config import CameraConfig
 from streamkd.store.records import CameraOrigin, EventRecord, ModelRecord, RefreshRecord
 from streamkd.types import CameraStatus
 
+_CANDIDATE = "_candidate"  # the gate's figures come in pairs: of the parent, and of the candidate
+
 
 def event_json(record: EventRecord) -> dict[str, Any]:
     return _fields(record)
@@ -29,10 +31,33 @@ def camera_json(
 
 
 def model_json(record: ModelRecord) -> dict[str, Any]:
-    """Without the path: where a bundle lies on this machine is nobody's business outside."""
+    """Without the path: where a bundle lies on this machine is nobody's business outside. Metrics in short."""
     found = _fields(record)
     del found["path"]
-    return found
+    return found | {"metrics": figures(record.metrics)}
+
+
+def figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a bundle's metrics, flat: its own numbers, those on held-out sources, and the gate's of it.
+
+    What each clip scored, and how the training was set up, stays in the bundle.
+    """
+    gate = {
+        name.removesuffix(_CANDIDATE): value
+        for name, value in _numbers(metrics.get("gate")).items()
+        if name.endswith(_CANDIDATE)
+    }
+    return _numbers(metrics) | _numbers(metrics.get("held_out")) | gate
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    if not isinstance(values, Mapping):
+        return {}
+    return {
+        str(name): value
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
 
 
 def refresh_json(record: RefreshRecord) -> dict[str, Any]:
@@ -72,4 +97,4 @@ def _fields(record: Any) -> dict[str, Any]:
     return {field.name: json_ready(getattr(record, field.name)) for field in fields(record)}
 
 
-__all__ = ["camera_json", "deleted_json", "event_json", "json_ready", "model_json", "refresh_json"]
+__all__ = ["camera_json", "deleted_json", "event_json", "figures", "json_ready", "model_json", "refresh_json"]

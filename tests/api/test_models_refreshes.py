@@ -27,6 +27,21 @@ def test_models_are_listed_without_their_path(two: httpx.Client) -> None:
     assert set(models["v1"]) == set(ModelOut.model_fields) == set(ModelRecord.__slots__) - {"path"}
 
 
+def test_a_model_s_metrics_are_its_figures_only(client: httpx.Client, controller: FakeController) -> None:
+    metrics = {
+        "clips": {"a.mp4": {"fight": 0.9}},
+        "fit": {"epochs": 40},
+        "folds": {"0": {"roc_auc": 0.7}},
+        "held_out": {"roc_auc": 0.81, "n": 189, "precision": float("nan")},
+        "split": "by source",
+        "training_clips": 189,
+        "gate": {"anchor_roc_auc_fight_candidate": 0.9, "anchor_roc_auc_fight_parent": 0.8},
+    }
+    controller.repository.add_model(ModelRecord("v3", "/models/v3", "v1", START, live=False, metrics=metrics))
+    shown = next(model["metrics"] for model in client.get("/v1/models").json() if model["version"] == "v3")
+    assert shown == {"roc_auc": 0.81, "n": 189, "training_clips": 189, "anchor_roc_auc_fight": 0.9}
+
+
 def test_promote_makes_a_version_live(two: httpx.Client) -> None:
     assert two.post("/v1/models/v2/promote").json()["live"] is True
     assert live(two) == "v2"
