@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from streamkd.config import CameraConfig
     from streamkd.media.mailbox import MailboxSet
+    from streamkd.media.packets import PacketBuffer
     from streamkd.media.source import DecodedFrame, SourceInfo
 
 STOP_S = 1.0
@@ -66,6 +67,7 @@ class CameraReader:
         back_off: When to connect again.
         rng: For the jitter.
         on_decode_ms: Gets the decoding time of every frame, on the reader's thread.
+        packets: Keeps what has just been sent, for event clips.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class CameraReader:
         back_off: BackOff | None = None,
         rng: np.random.Generator | None = None,
         on_decode_ms: Callable[[float], None] | None = None,
+        packets: PacketBuffer | None = None,
     ) -> None:
         self._camera = camera
         self._mailboxes = mailboxes
@@ -88,6 +91,7 @@ class CameraReader:
         self._back_off = back_off or BackOff()
         self._rng = rng or np.random.default_rng()
         self._on_decode_ms = on_decode_ms or (lambda _: None)
+        self.packets = packets
         self._due = DueFrames(camera.id, rate_hz, size, first_segment=mailboxes.next_segment(camera.id))
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reader-{camera.id}", daemon=True)
@@ -187,8 +191,11 @@ class CameraReader:
                 self._info = source.info
                 self._stall.restart()
                 self._sight.restart()
+            if self.packets is not None:
+                self.packets.begin(source.coded())
+            keep = None if self.packets is None else self.packets.add
             gate = None if source.info.paced else self._gate(source.info)
-            for decoded in source.frames(self._stopped.is_set):
+            for decoded in source.frames(self._stopped.is_set, keep):
                 self._on_decode_ms(decoded.decode_ms)
                 self._saw(decoded)
                 for fresh in self._pace(decoded) if gate is None else self._fresh(gate, decoded):

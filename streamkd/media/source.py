@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
@@ -20,6 +21,7 @@ import av.logging
 
 from streamkd.errors import SourceError
 from streamkd.media.failures import Target, open_failure, read_failure
+from streamkd.media.packets import CodedStream
 from streamkd.media.pieces import PieceJoiner
 from streamkd.types import FailureReason
 
@@ -261,10 +263,23 @@ class Source:
             timed=not self._untimed,
         )
 
-    def frames(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[DecodedFrame]:
+    def coded(self) -> CodedStream:
+        """What whoever keeps this source's packets has to know of them."""
+        stream = self._stream
+        return CodedStream(
+            codec=self.info.codec,
+            time_base=stream.time_base or Fraction(1, av.time_base),
+            extradata=bytes(stream.codec_context.extradata or b""),
+            fps=self.info.fps,
+        )
+
+    def frames(
+        self, stopped: Callable[[], bool] = lambda: False, keep: Callable[[_Packet, float], None] | None = None
+    ) -> Iterator[DecodedFrame]:
         """Decoded frames in order of presentation, until a recording's end or until `stopped()`.
 
-        After loss or damage nothing is given on until the next keyframe.
+        After loss or damage nothing is given on until the next keyframe. `keep` sees every packet with its time of
+        arrival before it is decoded.
 
         Raises:
             SourceError: The connection was cut, is silent, or sends nothing but damage; a camera's stream ended.
@@ -283,6 +298,8 @@ class Source:
                 # Interrupted, ffmpeg first hands over what its parser held back; it would hide the silence.
                 raise read_failure(TimeoutError(), self._target, timeout_s=self._read_timeout_s)
             for ready in self._complete(packet):
+                if keep is not None:
+                    keep(ready, arrived_s)
                 yield from self._decode(ready, arrived_s, arrived_s - asked_s)
         else:
             return
