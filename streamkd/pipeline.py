@@ -133,6 +133,7 @@ class Pipeline:
             ]
         camera.last_pts_s = frame.pts_s
         action = max(answer.spec.foreground, key=smoothed.__getitem__) if smoothed else ""
+        rule = camera.rules.get(action)
         return FrameResult(
             camera_id=frame.camera_id,
             segment=frame.segment,
@@ -145,6 +146,7 @@ class Pipeline:
             anomaly_score=normality.score,
             model_version=answer.spec.version,
             updates=tuple(updates),
+            action_opens_at=None if rule is None else rule.open_at,
         )
 
     def _give_up(self, camera: _Camera, version: str) -> list[EventUpdate]:

@@ -135,6 +135,7 @@ class FrameResult:
     anomaly_score: float | None  # None while the camera's own baseline is warming
     model_version: str
     updates: tuple[EventUpdate, ...] = ()
+    action_opens_at: float | None = None  # the smoothed score at which `action` opens an event; None: it opens none
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class CameraStatus:
     latency_ms: float | None = None  # packet received → result, last frame
     action: str = ""
     action_score: float = 0.0
+    action_opens_at: float | None = None
     anomaly_score: float | None = None
     model_version: str = ""
     next_attempt_in_s: float | None = None

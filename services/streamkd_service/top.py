@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _REFRESH_S = 0.5
 _PLAIN_EVERY_S = 5.0
 _RECONNECT_S = 1.0
+_NO_ACTION = "–"  # noqa: RUF001 - as the page shows it
+_SUSPECTED = 0.5  # an action is named from this share of the score at which it opens an event
+_OPENS_AT = 0.5  # where the action opens no event on this camera
 _DROPPED = "streamkd_frames_dropped"
 _STATE_STYLE = {
     "online": "green",
@@ -52,7 +55,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         latency = "-" if self.latency_ms is None else f"{self.latency_ms:.0f} ms"
-        numbers = (f"{self.fps:.1f}", self.action or "-", f"{self.score:.2f}", latency)
+        numbers = (f"{self.fps:.1f}", self.action or _NO_ACTION, f"{self.score:.2f}", latency)
         return (self.camera, self.state, *numbers, str(self.drops), str(self.events))
 
 
@@ -90,7 +93,7 @@ def rows_of(cameras: Iterable[dict[str, Any]], drops: dict[str, int], seen: Seen
                 camera=name,
                 state=state,
                 fps=float(status.get("fps_analysed", 0.0)),
-                action=str(status.get("action", "")),
+                action=shown_action(status),
                 score=float(status.get("action_score", 0.0)),
                 latency_ms=status.get("latency_ms"),
                 drops=drops.get(name, 0),
@@ -99,6 +102,12 @@ def rows_of(cameras: Iterable[dict[str, Any]], drops: dict[str, int], seen: Seen
             )
         )
     return rows
+
+
+def shown_action(status: dict[str, Any]) -> str:
+    """The likeliest action, or nothing where it is not even suspected."""
+    suspected_from = _SUSPECTED * (status.get("action_opens_at") or _OPENS_AT)
+    return str(status.get("action", "")) if status.get("action_score", 0.0) >= suspected_from else ""
 
 
 def drops_of(metrics: str) -> dict[str, int]:
@@ -207,4 +216,4 @@ class LiveTable:
             self._console.print(describe_event(message.data), style="bold yellow", highlight=False)
 
 
-__all__ = ["LiveTable", "Row", "Seen", "describe_event", "drops_of", "render", "rows_of"]
+__all__ = ["LiveTable", "Row", "Seen", "describe_event", "drops_of", "render", "rows_of", "shown_action"]

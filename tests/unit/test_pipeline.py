@@ -93,6 +93,14 @@ def test_the_action_score_is_the_causal_mean():
     assert results[-1].action_score == pytest.approx(np.mean(raw[-3:]), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("settings", "opens_at"), [({}, 0.5), ({"sensitivity": 1.0}, 0.119), ({"labels": ("fall",)}, None)]
+)
+def test_a_result_says_at_which_score_its_action_opens_an_event(settings, opens_at):
+    result = play(pipeline(None, camera(**settings)), [GREY] * 6)[-1]
+    assert result.action_opens_at == (opens_at if opens_at is None else pytest.approx(opens_at, abs=1e-3))
+
+
 # --- action events
 
 

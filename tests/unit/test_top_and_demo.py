@@ -27,6 +27,16 @@ def test_a_row_shows_what_the_api_says():
     assert row.cells() == ("gate", "online", "5.0", "fight", "0.91", "14 ms", "5", "0")
 
 
+@pytest.mark.parametrize(
+    ("score", "opens_at", "shown"),
+    [(0.35, 0.68, "fight"), (0.33, 0.68, "–"), (0.24, None, "–"), (0.26, None, "fight")],  # noqa: RUF001
+)
+def test_an_action_is_named_from_half_of_the_score_that_opens_an_event(score, opens_at, shown):
+    status = STATUS | {"action_score": score, "action_opens_at": opens_at}
+    row = rows_of([{"id": "gate", "status": status}], {}, Seen())[0]
+    assert row.cells()[3:5] == (shown, f"{score:.2f}")
+
+
 def test_a_camera_without_a_status_is_shown_all_the_same():
     assert rows_of([{"id": "gate", "status": None}], {}, Seen())[0].state == "connecting"
 

@@ -133,6 +133,7 @@ class CameraStatusOut(BaseModel):
         latency_ms=21.4,
         action="fight",
         action_score=0.07,
+        action_opens_at=0.68,
         anomaly_score=0.31,
         model_version="shipped",
         next_attempt_in_s=None,
@@ -152,6 +153,9 @@ class CameraStatusOut(BaseModel):
     latency_ms: float | None = Field(default=None, description="from the packet's arrival to the result, last frame")
     action: str = Field(default="", description="the class with the highest smoothed score")
     action_score: float = Field(default=0.0, description="its smoothed score, 0 to 1")
+    action_opens_at: float | None = Field(
+        default=None, description="the smoothed score at which it opens an event on this camera; null: it opens none"
+    )
     anomaly_score: float | None = Field(default=None, description="null while the camera's own history is too short")
     model_version: str = ""
     next_attempt_in_s: float | None = Field(default=None, description="while backing off: until the next attempt")

@@ -203,6 +203,7 @@ def merge_status(status: CameraStatus, answers: CameraAnswers | None, now_s: flo
         latency_ms=answers.latency_ms,
         action=result.action,
         action_score=result.action_score,
+        action_opens_at=result.action_opens_at,
         anomaly_score=result.anomaly_score,
         model_version=result.model_version,
     )
