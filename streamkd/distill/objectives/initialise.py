@@ -1,0 +1,84 @@
+"""Initialisation from the teacher: start from its weights instead of from noise.
+
+Every n-th layer: Sanh et al., "DistilBERT" (2019). Evenly spaced elements of larger tensors: Xu et al., "Initializing
+Models with Larger Ones" (weight selection, ICLR 2024).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+def spread(count: int, available: int) -> tuple[int, ...]:
+    """`count` indices of `available`, evenly spaced, the first and the last among them.
+
+    Raises:
+        ValueError: More are wanted than there are.
+    """
+    if not 0 < count <= available:
+        raise ValueError(f"{count} of {available} can't be chosen")
+    if count == 1:
+        return (0,)
+    return tuple(round(i * (available - 1) / (count - 1)) for i in range(count))
+
+
+def select_elements(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Evenly spaced slices of every axis that is longer than wanted."""
+    for axis, wanted in enumerate(shape):
+        index = torch.tensor(spread(wanted, tensor.shape[axis]), device=tensor.device)
+        tensor = tensor.index_select(axis, index)
+    return tensor
+
+
+def select_layers(teacher: Mapping[str, Tensor], prefix: str, layers: int) -> dict[str, Tensor]:
+    """The state of a shallower stack: `prefix.<i>.*` renumbered so that `layers` evenly spaced layers remain.
+
+    Raises:
+        ValueError: The teacher has fewer layers.
+    """
+    start = f"{prefix}."
+    numbers = sorted({int(name[len(start) :].split(".")[0]) for name in teacher if name.startswith(start)})
+    chosen = {numbers[old]: new for new, old in enumerate(spread(layers, len(numbers)))}
+    selected: dict[str, Tensor] = {}
+    for name, value in teacher.items():
+        if not name.startswith(start):
+            selected[name] = value
+            continue
+        number, _, rest = name[len(start) :].partition(".")
+        if int(number) in chosen:
+            selected[f"{start}{chosen[int(number)]}.{rest}"] = value
+    return selected
+
+
+def matching_weights(
+    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], *, shrink: bool = True
+) -> dict[str, Tensor]:
+    """What the teacher has for the student's names.
+
+    Args:
+        student: Names and shapes that are wanted.
+        teacher: What there is.
+        shrink: Take evenly spaced elements of a tensor that is larger on some axes; else only equal shapes count.
+
+    Returns:
+        Copies for the names that fit, ready for `load_state_dict(..., strict=False)`.
+    """
+    found: dict[str, Tensor] = {}
+    for name, wanted in student.items():
+        value = teacher.get(name)
+        if value is None or value.dim() != wanted.dim():
+            continue
+        larger = all(have >= want for have, want in zip(value.shape, wanted.shape, strict=True))
+        if value.shape == wanted.shape or (shrink and larger):
+            found[name] = select_elements(value, tuple(wanted.shape)).to(wanted.dtype).clone()
+    return found
+
+
+__all__ = ["matching_weights", "select_elements", "select_layers", "spread"]
