@@ -24,11 +24,13 @@ class StreamBatch:
     Attributes:
         front: `[B, T, ...]` fp16 cached features.
         clip: `[B, T]` int64, the clip that a frame comes from.
+        frame: `[B, T]` int64, which frame of that clip (of the variant that was drawn) it is.
         weight: `[B, T]` float32, 0 where a frame is padding or right after a cut, else 1.
     """
 
     front: Tensor
     clip: Tensor
+    frame: Tensor
     weight: Tensor
 
 
@@ -39,6 +41,7 @@ def join_streams(features: FeatureSet, frames: int, batch: int, rng: np.random.G
     streams: list[StreamBatch] = []
     parts: list[Tensor] = []
     owners: list[Tensor] = []
+    places: list[Tensor] = []
     weights: list[Tensor] = []
     have = 0
     for clip in order.tolist():
@@ -51,30 +54,34 @@ def join_streams(features: FeatureSet, frames: int, batch: int, rng: np.random.G
         weight[:SETTLE_FRAMES] = 0.0
         parts.append(source[first : first + length])
         owners.append(torch.full((length,), clip))
+        places.append(torch.arange(first, first + length))
         weights.append(weight)
         have += length
         if have >= frames:
-            streams.append(_close(parts, owners, weights, frames))
-            parts, owners, weights, have = [], [], [], 0
+            streams.append(_close(parts, owners, places, weights, frames))
+            parts, owners, places, weights, have = [], [], [], [], 0
     if parts:
-        streams.append(_close(parts, owners, weights, frames))
+        streams.append(_close(parts, owners, places, weights, frames))
     return [_stack(streams[i : i + batch]) for i in range(0, len(streams), batch)]
 
 
-def _close(parts: list[Tensor], owners: list[Tensor], weights: list[Tensor], frames: int) -> StreamBatch:
-    front, clip, weight = torch.cat(parts), torch.cat(owners), torch.cat(weights)
+def _close(
+    parts: list[Tensor], owners: list[Tensor], places: list[Tensor], weights: list[Tensor], frames: int
+) -> StreamBatch:
+    front, clip, frame, weight = torch.cat(parts), torch.cat(owners), torch.cat(places), torch.cat(weights)
     missing = frames - len(front)
     if missing:
         front = torch.cat([front, front[-1:].expand(missing, *front.shape[1:])])
-        clip = torch.cat([clip, clip[-1:].expand(missing)])
+        clip, frame = (torch.cat([index, index[-1:].expand(missing)]) for index in (clip, frame))
         weight = torch.cat([weight, torch.zeros(missing)])
-    return StreamBatch(front, clip, weight)
+    return StreamBatch(front, clip, frame, weight)
 
 
 def _stack(streams: list[StreamBatch]) -> StreamBatch:
     return StreamBatch(
         torch.stack([one.front for one in streams]),
         torch.stack([one.clip for one in streams]),
+        torch.stack([one.frame for one in streams]),
         torch.stack([one.weight for one in streams]),
     )
 

@@ -62,7 +62,7 @@ def raw_features(student: Student, features: FeatureSet, progress: Callable[[str
     for number, version in enumerate((features.plain, *features.variants)):
         rows: list[Tensor] = []
         for front in version:
-            raw, _, _ = student.features(_as_input(front[None]), student.init_state(1))
+            raw, _, _ = student.features(as_input(front[None]), student.init_state(1))
             rows.append(raw[0].half().clone())
         versions.append(tuple(rows))
         progress("change features", (number + 1) / (1 + len(features.variants)))
@@ -111,7 +111,7 @@ def fit(
         TrainingError: The loss is not a number any more.
     """
     averaged = copy.deepcopy(student)
-    optimizer = _optimizer(student, config)
+    optimizer = head_optimizer(student, config)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     start = _restore(checkpoint, student, averaged, optimizer)
     for epoch in range(start, config.epochs):
@@ -122,8 +122,8 @@ def fit(
         student.train()
         total = 0.0
         for index, batch in enumerate(batches):
-            _set_lr(optimizer, config, (epoch + index / len(batches)) / config.epochs)
-            loss = _loss(student, _mix(batch, targets, config, rng), objective, config)
+            set_rates(optimizer, config, (epoch + index / len(batches)) / config.epochs)
+            loss = _loss(student, mix_streams(batch, config, rng), targets, objective, config)
             if not torch.isfinite(loss):
                 raise TrainingError("The training loss is not a number any more.", hint="Lower the learning rate.")
             optimizer.zero_grad(set_to_none=True)
@@ -131,7 +131,7 @@ def fit(
             nn.utils.clip_grad_norm_(trained, config.clip_norm)
             optimizer.step()
             step = epoch * len(batches) + index
-            _average(averaged, student, min(config.ema, (1 + step) / (10 + step)))
+            average_weights(averaged, student, min(config.ema, (1 + step) / (10 + step)))
             total += float(loss.detach())
         _save(checkpoint, epoch + 1, student, averaged, optimizer)
         progress(f"training, loss {total / max(1, len(batches)):.3f}", (epoch + 1) / config.epochs)
@@ -139,35 +139,53 @@ def fit(
 
 
 @dataclass(frozen=True, slots=True)
-class _Mixed:
+class MixedPart:
+    """What a share of a mixed stream comes from: clip and frame, `[B, T]` each."""
+
+    share: float
+    clip: Tensor
+    frame: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class MixedStreams:
+    """Streams of which each is the weighted sum of one or two; `weight` is `[B, T]`."""
+
     front: Tensor
-    weight: Tensor  # [B, T]
-    parts: tuple[tuple[float, Tensor, Tensor], ...]  # share, targets [B, T, ...], clip index [B, T]
+    weight: Tensor
+    parts: tuple[MixedPart, ...]
 
 
-def _mix(batch: StreamBatch, targets: Tensor, config: FitConfig, rng: np.random.Generator) -> _Mixed:
+def mix_streams(batch: StreamBatch, config: FitConfig, rng: np.random.Generator) -> MixedStreams:
     """Mixup of whole streams at the cut (Zhang et al., 2018; Verma et al., manifold mixup, 2019)."""
-    front, clip = _as_input(batch.front), batch.clip
+    front, clip, frame = as_input(batch.front), batch.clip, batch.frame
     if not config.mixup or rng.random() >= config.mixup_share or len(front) < 2:
-        return _Mixed(front, batch.weight, ((1.0, targets[clip], clip),))
+        return MixedStreams(front, batch.weight, (MixedPart(1.0, clip, frame),))
     share = float(rng.beta(config.mixup, config.mixup))
     other = torch.from_numpy(rng.permutation(len(front)))
     mixed = share * front + (1.0 - share) * front[other]
-    return _Mixed(
+    return MixedStreams(
         _channels_last(mixed),
         batch.weight * batch.weight[other],
-        ((share, targets[clip], clip), (1.0 - share, targets[clip[other]], clip[other])),
+        (MixedPart(share, clip, frame), MixedPart(1.0 - share, clip[other], frame[other])),
     )
 
 
-def _loss(student: Student, mixed: _Mixed, objective: Callable[[Tensor, Tensor], Tensor], config: FitConfig) -> Tensor:
+def _loss(
+    student: Student,
+    mixed: MixedStreams,
+    targets_of_clips: Tensor,
+    objective: Callable[[Tensor, Tensor], Tensor],
+    config: FitConfig,
+) -> Tensor:
     if config.head_only:
         action, forecast, _ = student.head(mixed.front, student.init_state(len(mixed.front))["memory"])
     else:
         output, _ = student.back(mixed.front)
         action, forecast = output.action, output.forecast
     total = torch.zeros(())
-    for share, targets, clip in mixed.parts:
+    for part in mixed.parts:
+        share, clip, targets = part.share, part.clip, targets_of_clips[part.clip]
         per_frame = objective(action.flatten(0, 1), targets.flatten(0, 1)).reshape(mixed.weight.shape)
         total = total + share * (per_frame * mixed.weight).sum() / mixed.weight.sum().clamp(min=1.0)
         for k, horizon_s in enumerate(student.spec.forecast_horizons_s):
@@ -181,7 +199,7 @@ def _loss(student: Student, mixed: _Mixed, objective: Callable[[Tensor, Tensor],
     return total
 
 
-def _set_lr(optimizer: torch.optim.Optimizer, config: FitConfig, done: float) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, config: FitConfig, done: float) -> None:
     """Linear warm-up, then a half cosine down to 1 %."""
     warm = config.warmup
     factor = done / warm if done < warm else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
@@ -189,7 +207,8 @@ def _set_lr(optimizer: torch.optim.Optimizer, config: FitConfig, done: float) ->
         group["lr"] = group["base_lr"] * max(factor, 0.01)
 
 
-def _optimizer(student: Student, config: FitConfig) -> torch.optim.Optimizer:
+def head_optimizer(student: Student, config: FitConfig) -> torch.optim.Optimizer:
+    """AdamW over what the config trains; every group keeps its highest rate as `base_lr`."""
     groups: list[dict[str, Any]] = [
         {"params": student.memory_parameters(), "base_lr": config.lr_head, "weight_decay": config.decay_memory},
         {"params": list(student.direct.parameters()), "base_lr": config.lr_head, "weight_decay": config.decay_direct},
@@ -201,12 +220,14 @@ def _optimizer(student: Student, config: FitConfig) -> torch.optim.Optimizer:
 
 
 @torch.no_grad()
-def _average(averaged: Student, student: Student, decay: float) -> None:
+def average_weights(averaged: Student, student: Student, decay: float) -> None:
+    """Move the average towards the student, in place."""
     for kept, current in zip(averaged.parameters(), student.parameters(), strict=True):
         kept.lerp_(current, 1.0 - decay)
 
 
-def _as_input(front: Tensor) -> Tensor:
+def as_input(front: Tensor) -> Tensor:
+    """Cached fp16 features `[B, T, ...]` as the network wants them."""
     return _channels_last(front.float())
 
 
@@ -242,7 +263,22 @@ def _restore(path: Path | None, student: Student, averaged: Student, optimizer: 
 def clip_logits(student: Student, features: FeatureSet) -> tuple[Tensor, ...]:
     """Action logits `[T, C]` of every clip as the live path sees it, from zero state."""
     student.eval()
-    return tuple(student.back(_as_input(front[None]))[0].action[0].clone() for front in features.plain)
+    return tuple(student.back(as_input(front[None]))[0].action[0].clone() for front in features.plain)
 
 
-__all__ = ["FINE_TUNE", "FitConfig", "clip_logits", "fit", "hard_targets", "raw_features", "set_standardiser"]
+__all__ = [
+    "FINE_TUNE",
+    "FitConfig",
+    "MixedPart",
+    "MixedStreams",
+    "as_input",
+    "average_weights",
+    "clip_logits",
+    "fit",
+    "hard_targets",
+    "head_optimizer",
+    "mix_streams",
+    "raw_features",
+    "set_rates",
+    "set_standardiser",
+]
