@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from streamkd.bundle import Bundle, Lineage, StudentSpec, read_bundle, write_manifest
 from streamkd.distill.export import quantise, save_ir, to_openvino
-from streamkd.errors import BundleError, TrainingError
+from streamkd.errors import BundleError, InputError, TrainingError
 from streamkd.models.student import Student
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ def write_bundle(
 
     Raises:
         TrainingError: A weight is not a finite number.
+        InputError: The folder holds something else.
     """
+    folder = free_for_bundle(folder)
     weights = {name: value.detach().half().contiguous() for name, value in student.state_dict().items()}
     if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
         raise TrainingError("The trained student holds weights that are not finite.", hint="Lower the learning rate.")
@@ -70,6 +72,20 @@ def write_bundle(
         shutil.rmtree(folder)
     partial.replace(folder)
     return read_bundle(folder)
+
+
+def free_for_bundle(folder: Path) -> Path:
+    """The folder's absolute path, if a bundle may be written there: what stands in its place will be deleted.
+
+    Raises:
+        InputError: It holds something that is no bundle.
+    """
+    folder = folder.expanduser().resolve()
+    if folder.exists() and not (folder.is_dir() and ((folder / "spec.json").is_file() or not any(folder.iterdir()))):
+        raise InputError(
+            f"{folder} exists and is no model bundle, so it is not overwritten.", hint="Name a new folder with --out."
+        )
+    return folder
 
 
 def load_student(bundle: Bundle) -> Student:
@@ -114,4 +130,4 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-__all__ = ["BundleParts", "lineage", "load_student", "write_bundle"]
+__all__ = ["BundleParts", "free_for_bundle", "lineage", "load_student", "write_bundle"]

@@ -6,19 +6,22 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from streamkd.bundle import read_bundle
-from streamkd.distill.bundles import BundleParts, lineage, write_bundle
+from streamkd.distill.bundles import BundleParts, free_for_bundle, lineage, write_bundle
 from streamkd.distill.features import FeatureSet, cache_features
 from streamkd.distill.objectives.response import soft_cross_entropy
 from streamkd.distill.train import FINE_TUNE, FitConfig, fit, hard_targets, raw_features, set_standardiser
 from streamkd.engine.openvino import OpenVinoEngine
-from streamkd.errors import TrainingError
+from streamkd.errors import InputError, TrainingError
 from streamkd.evaluate.actions import shortcut_auc
+from streamkd.evaluate.advice import lacks
 from streamkd.evaluate.calibrate import choose_thresholds, fit_temperature, softmax
 from streamkd.evaluate.dataset import FrameCache, make_folds, read_dataset, read_folds, readable
 from streamkd.evaluate.metrics import action_metrics, bootstrap_by_source
@@ -28,7 +31,6 @@ from streamkd.models.student import BACKBONE, Student, student_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from streamkd.types import FloatArray, UInt8Array
 
 RECIPE = "labels, joined streams, lite0 shift5, head on change only"
+MODELS = Path("models")  # where bundles go that were given no place
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class TrainRequest:
 
     Attributes:
         data: Folder of clips.
-        out: Folder of the bundle.
+        out: Folder of the bundle; None: `models/<version>`.
         exclude: SHA-256 of files that must not be used.
         background: The class that opens no event.
         folds: Number of folds; None takes `folds.csv`, or five.
@@ -61,7 +64,7 @@ class TrainRequest:
     """
 
     data: Path
-    out: Path
+    out: Path | None
     cache: Path
     exclude: frozenset[str] = frozenset()
     background: str = "normal"
@@ -89,7 +92,11 @@ class Development:
     Args:
         request: What to do.
         progress: Told what is being done and which share of it is done.
-        warn: Told, in one line, about clips that are left out.
+        warn: Told, in a line each, about clips that are left out and what the clips are too few for.
+
+    Raises:
+        InputError: The clips can't be read, or the bundle's version or folder can't be used.
+        TrainingError: Too few classes, sources or clips of a class.
     """
 
     def __init__(
@@ -114,13 +121,17 @@ class Development:
         said += [asdict(request.fit), asdict(request.fine_tune)]
         self._key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
         self._work = request.cache / "runs" / self._key
+        self._spec = self._named(request.version or f"lite0-5hz-{self._key}")
+        self._out = free_for_bundle(request.out or MODELS / self._spec.version)
+        for line in lacks(self.records, request.background):
+            warn(line)
         self._raw = FeatureSet((), ())
 
     def run(self) -> Bundle:
         """Train, measure, and write the bundle.
 
         Raises:
-            TrainingError: Too few classes, sources or clips in a fold.
+            TrainingError: The loss is not a number any more.
         """
         request = self._request
         student = self._new_student()
@@ -135,15 +146,14 @@ class Development:
         )
         # The trunk starts the same in every fold, so what the head sees of a clip at first is computed once.
         self._raw = raw_features(student, features, self._progress)
-        spec = student_spec(request.version or f"lite0-5hz-{self._key}", self.classes, background=request.background)
+        rounds = self._rounds(self.folds)
         if request.out_of_fold:
-            parts = [self._held_out(features, [k], f"fold {k}") for k in sorted(set(self.folds))]
-            calibration = measured = _join(parts)
+            calibration = measured = _join([self._held_out(features, out, f"fold {out[0]}") for out in rounds])
         else:
-            names = sorted(set(self.folds))
-            together = self._held_out(features, names[-2:], "held out")
+            names = rounds[0]
+            together = self._held_out(features, names, "held out")
             calibration, measured = self._part(together, names[-2]), self._part(together, names[-1])
-        spec = self._calibrated(spec, calibration)
+        spec = self._calibrated(self._spec, calibration)
         metrics = self._metrics(spec, measured)
         student = self._fit(features, range(len(self.records)), "final")
         parts_of_bundle = BundleParts(
@@ -158,7 +168,7 @@ class Development:
             metrics,
         )
         self._progress("quantising", 0.0)
-        bundle = write_bundle(request.out, student, parts_of_bundle, self._plain(range(len(self.records))))
+        bundle = write_bundle(self._out, student, parts_of_bundle, self._plain(range(len(self.records))))
         self._progress("quantising", 1.0)
         return bundle
 
@@ -174,7 +184,29 @@ class Development:
                 f"The clips come from {sources} source(s); splitting by source needs at least {needed}.",
                 hint="Name each clip's source in clips.csv, or add clips of other scenes.",
             )
+        for out in self._rounds(folds):
+            inside = {label for label, fold in zip(self.labels, folds, strict=True) if fold not in out}
+            if len(inside) < len(self.classes):
+                lost = ", ".join(name for index, name in enumerate(self.classes) if index not in inside)
+                raise TrainingError(
+                    f"Too few sources show {lost}: without those held out to measure on, none is left to train on.",
+                    hint="Add clips of that class from other places, or use other folds.",
+                )
         return tuple(folds)
+
+    def _rounds(self, folds: Sequence[int]) -> list[list[int]]:
+        """The folds that are held out together, once per student that is trained to be measured."""
+        names = sorted(set(folds))
+        return [[name] for name in names] if self._request.out_of_fold else [names[-2:]]
+
+    def _named(self, version: str) -> StudentSpec:
+        try:
+            return student_spec(version, self.classes, background=self._request.background)
+        except ValidationError as error:
+            raise InputError(
+                f"A model can't have the version {version!r} or these classes: {error.errors()[0]['msg']}.",
+                hint="A version becomes the name of a folder: letters, digits, '.', '_' and '-', at most 100.",
+            ) from None
 
     def _new_student(self) -> Student:
         torch.manual_seed(self._request.seed)
@@ -212,11 +244,6 @@ class Development:
         """Train on the other folds, and play the held-out clips through the int8 export."""
         inside = [i for i, fold in enumerate(self.folds) if fold not in out]
         outside = tuple(i for i, fold in enumerate(self.folds) if fold in out)
-        if {self.labels[i] for i in inside} != set(self.labels):
-            raise TrainingError(
-                f"Without fold {', '.join(map(str, out))}, a class has no clips left to train on.",
-                hint="Add clips of other sources, or use fewer folds.",
-            )
         folder = self._work / name.replace(" ", "-")
         if not (self._request.resume and folder.is_dir()):
             student = self._fit(features, inside, name)

@@ -110,6 +110,11 @@ def _from_row(listing: Path, line: int, row: dict[str, str]) -> ClipRecord | Non
         raise InputError(
             f"{listing}, line {line}: {error}.", hint="start, end, width, height, fps are numbers."
         ) from error
+    if end_s is not None and not 0 <= start_s < end_s:
+        raise InputError(
+            f"{listing}, line {line}: {file} would hold no frame: it starts at {start_s:g} s and ends at {end_s:g} s.",
+            hint="start and end are seconds from the file's beginning.",
+        )
     source = (row.get("source") or "").strip() or file
     return ClipRecord(path, file, label, source, file_sha256(path), start_s, end_s, shortcut)
 
@@ -125,12 +130,14 @@ def _from_folders(folder: Path) -> list[ClipRecord]:
 
 
 def missing_files(folder: Path) -> tuple[str, ...]:
-    """Files that `clips.csv` names and that are not there; empty for a folder of folders."""
+    """Files that `clips.csv` names and that are not there; empty for a folder of folders, or a list in disorder."""
     listing = folder / "clips.csv"
-    if not listing.is_file():
-        return ()
-    with listing.open(newline="", encoding="utf-8-sig") as file:
-        return tuple(row["file"] for row in csv.DictReader(file) if not (folder / (row.get("file") or "")).is_file())
+    try:
+        with listing.open(newline="", encoding="utf-8-sig") as file:
+            named = [row.get("file") or "" for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return ()  # reading the clips says why
+    return tuple(file for file in named if file and not (folder / file).is_file())
 
 
 def read_folds(folder: Path, records: Sequence[ClipRecord]) -> tuple[int, ...] | None:

@@ -66,6 +66,7 @@ def test_excluded_clips_are_left_out_by_their_bytes(demo_clips, two_clips):
         ("name,label\na.mp4,x\n", "lacks the column file"),
         ("file,label\n,x\n", "line 2: file or label is empty"),
         ("file,label\nmissing.mp4,x\n", "No clips found"),
+        ("file,label,start,end\nclips.csv,x,2,1\n", "line 2: clips.csv would hold no frame"),
     ],
 )
 def test_a_wrong_list_is_one_clear_line(tmp_path, text, message):

@@ -62,6 +62,35 @@ def test_one_class_only_is_refused(few_clips, tmp_path, capsys):
     assert "at least two classes" in " ".join(err.split())
 
 
+def test_a_class_of_one_source_is_refused_before_anything_is_computed(few_clips, tmp_path, capsys):
+    with (few_clips / "clips.csv").open("a") as file:
+        file.write("clips/fall.mp4,fall,kitchen,,,,\n")
+    shutil.copy(next(few_clips.glob("clips/*.mp4")), few_clips / "clips" / "fall.mp4")
+    status, _, err = run(capsys, "train", "--data", few_clips, "--out", tmp_path / "x", "--cache", tmp_path / "c")
+    assert (status, list(tmp_path.glob("c/features"))) == (2, [])
+    assert "Too few sources show fall" in " ".join(err.split())
+
+
+def test_a_folder_that_holds_something_else_is_not_overwritten(few_clips, tmp_path, capsys):
+    mine = tmp_path / "mine" / "letters.txt"
+    mine.parent.mkdir()
+    mine.write_text("dear")
+    status, _, err = run(capsys, "train", "--data", few_clips, "--out", mine.parent, "--cache", tmp_path / "c")
+    assert (status, "is no model bundle" in err, mine.read_text()) == (2, True, "dear")
+
+
+def test_a_version_that_is_no_folder_s_name_is_refused(few_clips, tmp_path, capsys):
+    status, _, err = run(capsys, "train", "--data", few_clips, "--version", "../x", "--cache", tmp_path / "c")
+    assert status == 2
+    assert "'../x'" in err
+
+
+def test_a_list_in_disorder_is_one_clear_line(tmp_path, capsys):
+    (tmp_path / "clips.csv").write_bytes(b"file,label\n\xff.mp4,fight\n")
+    status, _, err = run(capsys, "train", "--data", tmp_path)
+    assert (status, "can't be read" in err, "Traceback" in err) == (2, True, False)
+
+
 def test_a_missing_background_names_the_labels(few_clips):
     with pytest.raises(TrainingError, match=r"'calm'.*fight, normal"):
         split_classes(read_dataset(few_clips), "calm")
@@ -75,16 +104,19 @@ def test_without_torch_the_extra_is_named(few_clips, tmp_path, capsys, monkeypat
 
 
 @pytest.mark.slow
-def test_a_small_run_makes_a_bundle_that_evaluates(few_clips, tmp_path, capsys):
+def test_a_small_run_makes_a_bundle_that_evaluates(few_clips, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (few_clips / "clips" / "broken.mp4").write_bytes(b"no video")
     with (few_clips / "clips.csv").open("a") as file:
         file.write("clips/broken.mp4,fight,other,,,,\n")
-    out, cache = tmp_path / "bundle", tmp_path / "cache"
+    out, cache = tmp_path / "models" / "mine", tmp_path / "cache"
     shared = ("--data", few_clips, "--cache", cache)
     settings = ("--no-oof", "--folds", 3, "--variants", 0, "--epochs", 1, "--threads", 1)
-    status, _, err = run(capsys, "train", *shared, "--out", out, *settings)
+    status, said, err = run(capsys, "train", *shared, "--version", "mine", *settings)
     assert status == 0, err
     assert "broken.mp4" in err
+    assert "The clips come from 4 sources" in err
+    assert f"student: {{bundle: {out}}}" in said
     bundle = read_bundle(out)
     assert bundle.spec.classes == ("normal", "fight")
     status, text, _ = run(capsys, "evaluate", "actions", *shared, "--model", out, "--json")

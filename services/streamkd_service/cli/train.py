@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from streamkd.errors import DependencyError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamkd.distill.develop import TrainRequest
     from streamkd.evaluate.actions import ActionReport
 
 SHIPPED_STUDENT = Path(streamkd.__file__).parent / "assets" / "student"
@@ -27,24 +29,26 @@ _TRAIN_PACKAGES = ("torch", "nncf", "safetensors", "efficientnet_lite0_pytorch_m
 DataOption = Annotated[
     Path, typer.Option("--data", help="Folder with clips.csv (file,label[,source,start,end]) or one folder per label.")
 ]
+ExcludeOption = Annotated[
+    list[Path] | None, typer.Option("--exclude", help="A clips.csv whose clips must not be used (by file hash).")
+]
+BackgroundOption = Annotated[str, typer.Option(help="The label that opens no event.")]
+OofOption = Annotated[
+    bool, typer.Option("--oof/--no-oof", help="Measure by cross-validation, or on a 3:1:1 split (faster).")
+]
+FineTuneOption = Annotated[int | None, typer.Option(help="Passes that train the trunk as well; 0: none. [0]", min=0)]
 CacheOption = Annotated[Path | None, typer.Option("--cache", help="Where decoded frames are kept. [~/.cache/streamkd]")]
 
 
 def train(
     data: DataOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the new model bundle.")],
-    exclude: Annotated[
-        list[Path] | None, typer.Option("--exclude", help="A clips.csv whose clips must not be used (by file hash).")
-    ] = None,
-    background: Annotated[str, typer.Option(help="The label that opens no event.")] = "normal",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the bundle. [models/VERSION]")] = None,
+    exclude: ExcludeOption = None,
+    background: BackgroundOption = "normal",
     folds: Annotated[int | None, typer.Option(help="Folds by source. [folds.csv, or 5]", min=2)] = None,
-    oof: Annotated[
-        bool, typer.Option("--oof/--no-oof", help="Measure by cross-validation, or on a 3:1:1 split (faster).")
-    ] = True,
+    oof: OofOption = True,
     epochs: Annotated[int | None, typer.Option(help="Passes over the clips for the head.", min=1)] = None,
-    fine_tune: Annotated[
-        int | None, typer.Option(help="Passes that train the trunk as well; 0: none. [0]", min=0)
-    ] = None,
+    fine_tune: FineTuneOption = None,
     variants: Annotated[int, typer.Option(help="Augmented copies of each clip.", min=0, max=64)] = 8,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as there are cores.", min=0)] = 0,
@@ -58,19 +62,17 @@ def train(
 
     import torch
 
-    from streamkd.distill.develop import TrainRequest, train_student
+    from streamkd.distill.develop import TrainRequest
     from streamkd.distill.train import FINE_TUNE, FitConfig
-    from streamkd.evaluate.dataset import default_cache, missing_files, read_hashes
+    from streamkd.evaluate.dataset import default_cache
 
     if threads:
         torch.set_num_threads(threads)
-    fit = FitConfig() if epochs is None else replace(FitConfig(), epochs=epochs)
-    excluded = frozenset().union(*(read_hashes(path) for path in exclude or []))
     request = TrainRequest(
         data=data,
         out=out,
         cache=cache or default_cache(),
-        exclude=excluded,
+        exclude=_hashes(exclude),
         background=background,
         folds=folds,
         out_of_fold=oof,
@@ -78,29 +80,32 @@ def train(
         variants=variants,
         resume=resume,
         version=version,
-        fit=fit,
+        fit=FitConfig() if epochs is None else replace(FitConfig(), epochs=epochs),
         fine_tune=FINE_TUNE if fine_tune is None else replace(FINE_TUNE, epochs=fine_tune),
     )
+    _train(request)
+
+
+def _train(request: TrainRequest) -> None:
+    from streamkd.distill.develop import train_student
+
     console = Console(stderr=True)
-    for file in missing_files(data) if data.is_dir() else ():
-        console.print(f"[yellow]Skipping {file}: there is no such file.", highlight=False)
+    _name_missing(request.data, console)
     with _bars(console) as progress:
-        bundle = train_student(
-            request, progress, lambda line: console.print(f"[yellow]{line}", highlight=False, soft_wrap=True)
-        )
+        bundle = train_student(request, progress, partial(_warn, console))
     figures = bundle.metrics["held_out"]
     assert isinstance(figures, dict)
     print(f"Wrote {bundle.path} ({bundle.spec.version}).")
     print(f"On sources it had not seen (int8, streaming): {_figures(figures)}")
+    print(f"Next: streamkd replay RECORDING --model {bundle.path}")
+    print(f"To serve it: student: {{bundle: {bundle.path}}} in cameras.yaml, then streamkd serve --config cameras.yaml")
 
 
 def train_teacher(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Folder of the new teacher bundle.")],
-    exclude: Annotated[
-        list[Path] | None, typer.Option("--exclude", help="A clips.csv whose clips must not be used (by file hash).")
-    ] = None,
-    background: Annotated[str, typer.Option(help="The label that opens no event.")] = "normal",
+    exclude: ExcludeOption = None,
+    background: BackgroundOption = "normal",
     name: Annotated[str, typer.Option(help="Name of the teacher.")] = "lite-heads",
     cache: CacheOption = None,
 ) -> None:
@@ -114,16 +119,12 @@ def train_teacher(
         make_folds,
         read_dataset,
         read_folds,
-        read_hashes,
         readable,
     )
 
-    excluded = frozenset().union(*(read_hashes(path) for path in exclude or []))
     console = Console(stderr=True)
     frames = FrameCache((cache or default_cache()) / "frames")
-    records = readable(
-        read_dataset(data, exclude=excluded), frames, 5.0, 192, lambda line: console.print(f"[yellow]{line}")
-    )
+    records = readable(read_dataset(data, exclude=_hashes(exclude)), frames, 5.0, 192, partial(_warn, console))
     classes = split_classes(records, background)
     folds = read_folds(data, records) or make_folds(records, min(5, len({r.source for r in records})), 0)
     with _bars(console) as progress:
@@ -146,23 +147,34 @@ def evaluate_actions(
     from streamkd.bundle import read_bundle
     from streamkd.engine.openvino import OpenVinoEngine
     from streamkd.evaluate.actions import evaluate_actions as evaluate
-    from streamkd.evaluate.dataset import FrameCache, default_cache, missing_files, read_dataset, readable
+    from streamkd.evaluate.dataset import FrameCache, default_cache, read_dataset, readable
 
     bundle = read_bundle(resolve_model(model))
     frames = FrameCache((cache or default_cache()) / "frames")
     console = Console(stderr=True)
-    for file in missing_files(data) if data.is_dir() else ():
-        console.print(f"[yellow]Skipping {file}: there is no such file.", highlight=False)
-    records = readable(
-        read_dataset(data),
-        frames,
-        bundle.spec.rate_hz,
-        bundle.spec.input_size,
-        lambda line: console.print(f"[yellow]{line}", highlight=False, soft_wrap=True),
-    )
+    _name_missing(data, console)
+    warn = partial(_warn, console)
+    records = readable(read_dataset(data), frames, bundle.spec.rate_hz, bundle.spec.input_size, warn)
     with _bars(console) as progress:
         report = evaluate(bundle, OpenVinoEngine(bundle, threads=threads), records, frames, progress)
     print(json.dumps(report.as_json(), indent=1) if as_json else _text(report))
+
+
+def _hashes(listings: list[Path] | None) -> frozenset[str]:
+    from streamkd.evaluate.dataset import read_hashes
+
+    return frozenset().union(*(read_hashes(path) for path in listings or []))
+
+
+def _name_missing(data: Path, console: Console) -> None:
+    from streamkd.evaluate.dataset import missing_files
+
+    for file in missing_files(data):
+        _warn(console, f"Skipping {file}: there is no such file.")
+
+
+def _warn(console: Console, line: str) -> None:
+    console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def resolve_model(model: str) -> Path:
