@@ -56,6 +56,10 @@ class ApiClient:
     def text(self, path: str) -> str:
         return self._send("GET", path).text
 
+    def content(self, path: str) -> bytes:
+        """The body as it is: a picture, a clip."""
+        return self._send("GET", path).content
+
     def stream(self, last_event_id: str | None = None) -> Iterator[ServerEvent]:
         """Messages as they come, until the service ends the stream."""
         headers = {"Last-Event-ID": last_event_id} if last_event_id else {}

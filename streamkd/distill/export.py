@@ -31,23 +31,31 @@ _OUTPUTS = ("action", "forecast", "embedding")
 class _Step(nn.Module):
     """`step` with tensors in and a tuple of tensors out, the shape that the converter wants."""
 
-    def __init__(self, student: Student) -> None:
+    def __init__(self, student: Student, *, with_raw: bool) -> None:
         super().__init__()
-        self.student = student
+        self.student, self.with_raw = student, with_raw
         self.names = [tensor.name for tensor in student.spec.state]
 
     def forward(self, frame: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        output, following = self.student.step(frame, dict(zip(self.names, state, strict=True)))
-        return (output.action, output.forecast, output.embedding, *(following[name] for name in self.names))
+        before = dict(zip(self.names, state, strict=True))
+        raw, embedding, following = self.student.features(self.student.front(frame)[:, None], before)
+        action, forecast, following["memory"] = self.student.head(raw, before["memory"])
+        given = (action[:, 0], forecast[:, 0], embedding[:, 0], *(following[name] for name in self.names))
+        return (*given, raw[:, 0]) if self.with_raw else given
 
 
-def to_openvino(student: Student) -> Any:
-    """The float32 `openvino.Model` of a student's step, with named inputs and outputs and a free batch size."""
+def to_openvino(student: Student, *, with_raw: bool = False) -> Any:
+    """The float32 `openvino.Model` of a student's step, with named inputs and outputs and a free batch size.
+
+    Args:
+        student: What to convert.
+        with_raw: One more output, `raw [B, F]`: what the head sees, for fitting it on an int8 trunk.
+    """
     import openvino as ov  # noqa: PLC0415 (slow to import, needed here only)
 
     spec = student.spec
     student.eval()
-    step = _Step(student)
+    step = _Step(student, with_raw=with_raw)
     size = spec.input_size
     example = (torch.zeros(2, 3, size, size), *student.init_state(2).values())
     with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
@@ -59,7 +67,8 @@ def to_openvino(student: Student) -> Any:
     for port, name in zip(model.inputs, names, strict=True):
         port.get_tensor().set_names({name})
         port.get_node().set_friendly_name(name)
-    for port, name in zip(model.outputs, [*_OUTPUTS, *(f"next_{tensor.name}" for tensor in spec.state)], strict=True):
+    given = [*_OUTPUTS, *(f"next_{tensor.name}" for tensor in spec.state), *(["raw"] if with_raw else [])]
+    for port, name in zip(model.outputs, given, strict=True):
         port.get_tensor().set_names({name})
     model.validate_nodes_and_infer_types()
     return model

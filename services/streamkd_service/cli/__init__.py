@@ -44,6 +44,7 @@ COMMANDS = (
     Command(("train-teacher",), "train:train_teacher", "Train a teacher on your own clips, for refreshes."),
     Command(("evaluate", "actions"), "train:evaluate_actions", "Accuracy, AUC and calibration on labelled clips."),
     Command(("evaluate", "anomaly"), "replay:evaluate_anomaly", "AUC of the anomaly score on labelled streams."),
+    Command(("explain",), "explain:explain", "Where the student looked in a recording or an event: a PNG."),
     Command(("refresh",), "remote:refresh", "Distil a better student from the running cameras, behind the gate."),
     Command(("models", "list"), "remote:models_list", "The versions that a running service knows."),
     Command(("models", "promote"), "remote:models_promote", "Let a version serve."),
