@@ -16,7 +16,8 @@ TINY = 1e-6
 def prototypes(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Mean feature of each class, `[C, F]`; NaN for a class without an example."""
     one_hot = torch.nn.functional.one_hot(labels, classes).to(features.dtype)
-    return (one_hot.T @ features) / one_hot.sum(dim=0)[:, None]
+    count = one_hot.sum(dim=0)[:, None]
+    return torch.where(count > 0, (one_hot.T @ features) / count.clamp(min=1.0), torch.nan)
 
 
 def prototype_logits(features: Tensor, centres: Tensor) -> Tensor:
@@ -24,8 +25,9 @@ def prototype_logits(features: Tensor, centres: Tensor) -> Tensor:
 
     The paper has no `/ F`; with it, how sure one is doesn't depend on the width.
     """
-    distance = (features[:, None] - centres[None]).square().mean(dim=-1)
-    return torch.where(torch.isnan(distance), distance.new_tensor(-torch.inf), -distance)
+    missing = torch.isnan(centres).any(dim=-1)
+    distance = (features[:, None] - torch.nan_to_num(centres)[None]).square().mean(dim=-1)
+    return (-distance).masked_fill(missing, -torch.inf)
 
 
 def statistics_match(student: Tensor, teacher: Tensor) -> Tensor:
