@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from streamkd.bundle import write_manifest
 from streamkd.config import CameraConfig, Config
-from streamkd.errors import BundleError, ConflictError, NotFoundError, StoreError, UnavailableError
+from streamkd.errors import BundleError, ConflictError, InputError, NotFoundError, StoreError, UnavailableError
 from streamkd.store import open_repository, upgrade
 from streamkd.store.records import EventQuery
 from streamkd.types import CameraState, CameraStatus, EventKind, EventUpdate
@@ -447,3 +449,38 @@ def record_of_bundle(folder):
 
     write_manifest(folder)
     return replace(record_of(read_bundle(folder), SystemClock()), parent="tiny-1")
+
+
+def test_a_camera_may_not_ask_for_what_the_student_does_not_know(config):
+    async def scenario():
+        async with running(config) as controller:
+            with pytest.raises(InputError, match=r"does not know 'fall'.*labels may name fight"):
+                await controller.add_camera(camera("door", labels=("fight", "fall")))
+            return await controller.list_cameras()
+
+    assert [view.config.id for view in run(scenario())] == ["gate", "yard"]
+
+
+def test_a_camera_with_unknown_labels_can_be_changed_otherwise(config):
+    async def scenario():
+        async with running(config) as controller:
+            await controller.db(partial(controller.repository.add_camera, camera("door", labels=("fall",))))
+        async with running(config) as controller:
+            with pytest.raises(InputError, match="'fall'"):
+                await controller.patch_camera("door", CameraPatch(labels=("fall",)))
+            return await controller.patch_camera("door", CameraPatch(sensitivity=0.7))
+
+    assert run(scenario()).config.sensitivity == 0.7
+
+
+def test_cameras_that_wait_for_unknown_labels_are_named_at_the_start(config):
+    config = config.model_copy(update={"cameras": (camera("gate", labels=("fall", "fight")), camera("yard"))})
+
+    async def scenario():
+        async with running(config):
+            pass
+
+    with capture_logs() as lines:
+        run(scenario())
+    warned = [line for line in lines if line["log_level"] == "warning"]
+    assert [(line["camera"], line["labels"], line["student_knows"]) for line in warned] == [("gate", "fall", "fight")]

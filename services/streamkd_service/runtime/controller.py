@@ -24,7 +24,7 @@ from streamkd.store import open_repository
 from streamkd.store.records import CameraOrigin
 from streamkd.store.serialize import camera_json
 from streamkd.types import CameraState
-from streamkd_service.runtime.desired import Desired, patched
+from streamkd_service.runtime.desired import Desired, check_labels, patched, unknown_labels
 from streamkd_service.runtime.fleet import Fleet
 from streamkd_service.runtime.housekeeping import Housekeeping
 from streamkd_service.runtime.models import Models
@@ -132,6 +132,7 @@ class Controller:
         self._models = await self.db(partial(Models.open, self.config, self._repository, self._clock))
         records = await self.db(partial(self._repository.sync_config_cameras, self.config.cameras))
         self._desired.put(*records)
+        self._warn_of_labels()
         self._runner = RefreshRunner(self, self._clock, threads=os.cpu_count() or 1)
         await self._runner.recover()
         housekeeping = Housekeeping(self.config, self._repository, self._models, self.db)
@@ -223,12 +224,15 @@ class Controller:
         return self._view(self._desired.record(camera_id))
 
     async def add_camera(self, config: CameraConfig) -> CameraView:
+        check_labels(config, self._models.spec)
         record = await self.db(partial(self._repository.add_camera, config, CameraOrigin.API))
         return self._camera_changed(record)
 
     async def patch_camera(self, camera_id: str, patch: CameraPatch) -> CameraView:
         async with self._editing:
             config = patched(self._desired.record(camera_id).config, patch)
+            if patch.labels is not None:  # a camera's older ones don't stand in the way of other changes
+                check_labels(config, self._models.spec)
             record = await self.db(partial(self._repository.update_camera, config))
             return self._camera_changed(record)
 
@@ -258,6 +262,15 @@ class Controller:
             return await self._workers.snapshot(worker_id, camera_id)
         except NotFoundError as error:
             raise UnavailableError(f"Camera {camera_id!r} is only starting.", hint="Try again shortly.") from error
+
+    def _warn_of_labels(self) -> None:
+        """Say which cameras wait for events that the student that serves can't give."""
+        spec = self._models.spec
+        for record in self._desired.records:
+            unknown = unknown_labels(record.config, spec)
+            if unknown:
+                known = ", ".join(spec.foreground)
+                _log.warning("unknown labels", camera=record.config.id, labels=", ".join(unknown), student_knows=known)
 
     def _camera_changed(self, record: CameraRecord) -> CameraView:
         self._desired.put(record)
@@ -343,6 +356,7 @@ class Controller:
         self._desired.changed()
         self.announce()
         _log.info("model changed", version=live.version)
+        self._warn_of_labels()
         return live
 
     async def job_progressed(self, job_id: str, detail: str, fraction: float) -> None:

@@ -12,6 +12,7 @@ from streamkd_service.runtime.ports import Assignment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from streamkd.bundle import StudentSpec
     from streamkd.config import Config
     from streamkd.store.records import CameraRecord, ModelRecord
     from streamkd_service.runtime.ports import CameraPatch
@@ -75,6 +76,25 @@ class Desired:
         )
 
 
+def unknown_labels(config: CameraConfig, spec: StudentSpec) -> tuple[str, ...]:
+    """Labels that a camera asks for and that the student never gives."""
+    return tuple(label for label in config.labels or () if label not in spec.foreground)
+
+
+def check_labels(config: CameraConfig, spec: StudentSpec) -> None:
+    """Whether every label that a camera asks for can open an event.
+
+    Raises:
+        InputError: One can't.
+    """
+    unknown = unknown_labels(config, spec)
+    if unknown:
+        raise InputError(
+            f"The student {spec.version} does not know {', '.join(map(repr, unknown))}.",
+            hint=f"labels may name {', '.join(spec.foreground)}; null means all of them.",
+        )
+
+
 def patched(config: CameraConfig, patch: CameraPatch) -> CameraConfig:
     """A camera's settings with a patch's changes, checked like those of a new camera.
 
@@ -93,4 +113,4 @@ def _first_problem(error: ValueError) -> str:
     return lines[2].partition(" [type=")[0].removeprefix("Value error, ") if len(lines) > 2 else lines[0]
 
 
-__all__ = ["Desired", "patched"]
+__all__ = ["Desired", "check_labels", "patched", "unknown_labels"]

@@ -16,7 +16,7 @@ from streamkd.errors import BundleError, ConflictError
 from streamkd.store.records import ModelRecord
 
 if TYPE_CHECKING:
-    from streamkd.bundle import Bundle
+    from streamkd.bundle import Bundle, StudentSpec
     from streamkd.clock import Clock
     from streamkd.config import Config
     from streamkd.store import Repository
@@ -27,11 +27,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Models:
-    """The registry's rules over the store; used on the database's thread."""
+    """The registry's rules over the store; used on the database's thread.
+
+    `live` is the version that serves, `spec` what it knows.
+    """
 
     config: Config
     repository: Repository
     live: ModelRecord
+    spec: StudentSpec
 
     @classmethod
     def open(cls, config: Config, repository: Repository, clock: Clock) -> Self:
@@ -46,9 +50,10 @@ class Models:
         bundle = read_bundle(bundle_path(config.student.bundle))
         repository.add_model(record_of(bundle, clock))
         live = repository.live_model()
-        if live is not None and _made_here(live, config) and _whole(live):
-            return cls(config, repository, live)
-        return cls(config, repository, repository.activate(bundle.spec.version, "configured"))
+        spec = _whole(live) if live is not None and _made_here(live, config) else None
+        if live is not None and spec is not None:
+            return cls(config, repository, live, spec)
+        return cls(config, repository, repository.activate(bundle.spec.version, "configured"), bundle.spec)
 
     def promote(self, version: str, reason: str) -> ModelRecord:
         """Let a version serve.
@@ -57,8 +62,8 @@ class Models:
             NotFoundError: It is not known.
             BundleError: Its bundle is damaged or gone.
         """
-        check(self.repository.get_model(version))
-        self.live = self.repository.activate(version, reason)
+        spec = check(self.repository.get_model(version))
+        self.live, self.spec = self.repository.activate(version, reason), spec
         return self.live
 
     def rollback(self) -> ModelRecord:
@@ -71,8 +76,8 @@ class Models:
         previous = self.repository.previous_model()
         if previous is None:
             raise ConflictError("There is no earlier model to roll back to.", hint="Promote a version by its name.")
-        check(previous)
-        self.live = self.repository.rollback()
+        spec = check(previous)
+        self.live, self.spec = self.repository.rollback(), spec
         return self.live
 
     def prune(self) -> None:
@@ -99,27 +104,27 @@ def record_of(bundle: Bundle, clock: Clock) -> ModelRecord:
     )
 
 
-def check(record: ModelRecord) -> None:
-    """Read a version's bundle.
+def check(record: ModelRecord) -> StudentSpec:
+    """Read a version's bundle; returns its spec.
 
     Raises:
         BundleError: It is damaged, gone, or has become another version.
     """
-    found = read_bundle(Path(record.path)).spec.version
-    if found != record.version:
+    spec = read_bundle(Path(record.path)).spec
+    if spec.version != record.version:
         raise BundleError(
-            f"Model bundle {record.path} holds version {found}, not {record.version}.",
+            f"Model bundle {record.path} holds version {spec.version}, not {record.version}.",
             hint="It was replaced; promote another version.",
         )
+    return spec
 
 
-def _whole(record: ModelRecord) -> bool:
+def _whole(record: ModelRecord) -> StudentSpec | None:
     try:
-        check(record)
+        return check(record)
     except BundleError as error:
         _log.warning("model not usable, back to the configured one", version=record.version, reason=error.message)
-        return False
-    return True
+        return None
 
 
 def _made_here(record: ModelRecord, config: Config) -> bool:
