@@ -310,8 +310,14 @@ def _apply_environ(data: dict[str, Any], environ: dict[str, str]) -> None:
     sections = set(Config.model_fields) - {"cameras"}
     for name, text in environ.items():
         section, _, key = name.removeprefix("STREAMKD_").lower().partition("__")
-        if not name.startswith("STREAMKD_") or section not in sections or not key:
+        if not name.startswith("STREAMKD_") or section not in sections:
             continue
+        if not key:
+            keys: list[str] = list(type(getattr(Config(), section)).model_fields)
+            raise ConfigError(
+                f"Variable {name} names a whole section, which holds several keys.",
+                hint=f"Set one of them, as in {name}__{keys[0].upper()}.",
+            )
         target = data.setdefault(section, {})
         if isinstance(target, dict):
             target[key] = text

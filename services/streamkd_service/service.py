@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -63,11 +64,13 @@ def serve(config: Config, *, on_ready: Callable[[str], None] | None = None) -> i
     Raises:
         BundleError: The student's bundle is damaged or of another schema version.
         ConflictError: The port is taken, or another service uses the same database.
-        StoreError: The database can't be opened or migrated.
+        StoreError: The database can't be opened or migrated, or a folder of the store can't be written to.
         UnavailableError: Ray did not start, or it died.
     """
     set_up_logs(config.log)
     read_bundle(bundle_path(config.student.bundle))  # before anything starts: its errors are for people
+    for key in ("media_dir", "models_dir"):
+        _check_writable(getattr(config.store, key), f"store.{key}")
     with _listen(config.api.host, config.api.port) as listener, _sole_user(config):
         asyncio.run(_Service(config, listener, on_ready).run())
     return 0
@@ -263,6 +266,19 @@ def log_fields(change: Change) -> dict[str, Any]:
     if isinstance(status, dict):
         found |= {key: status[key] for key in ("state", "reason", "detail") if status.get(key)}
     return found | ({"deleted": True} if change.action == "deleted" else {})
+
+
+def _check_writable(folder: Path, key: str) -> None:
+    """An event whose picture can't be kept, or a refresh that can't keep its student, would tell much later."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"The folder {folder} can't be written to: {error.strerror}.",
+            hint=f"Make it writable for this user, or set {key} to another one.",
+        ) from error
 
 
 @contextlib.contextmanager

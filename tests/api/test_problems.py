@@ -19,7 +19,7 @@ MEDIA_TYPE = "application/problem+json"
         (errors.UnsupportedMediaError, 415),
         (errors.InputError, 422),
         (errors.UnavailableError, 503),
-        (errors.StoreError, 500),
+        (errors.StoreError, 503),
         (errors.ConfigError, 500),
         (errors.StreamkdError, 500),
     ],
@@ -48,6 +48,13 @@ def test_an_absent_controller_says_when_to_come_back(client: httpx.Client, contr
     controller.error = errors.UnavailableError("The Controller restarts.")
     answer = client.get("/v1/cameras")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_a_locked_database_says_when_to_come_back_and_is_in_the_log(client, controller: FakeController, log) -> None:
+    controller.error = errors.StoreError("The database is locked.")
+    answer = client.get("/v1/cameras")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert any(entry.get("reason") == "The database is locked." for entry in log())
 
 
 @pytest.mark.parametrize(

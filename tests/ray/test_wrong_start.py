@@ -18,7 +18,7 @@ def serve(folder, **sections) -> subprocess.CompletedProcess[str]:
     path = folder / "streamkd.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     command = [sys.executable, "-m", "streamkd_service", "serve", "--config", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
 
 
 def complaint(ended: subprocess.CompletedProcess[str]) -> str:
@@ -92,6 +92,16 @@ def test_a_database_that_can_not_be_opened_is_named(tmp_path):
     store = {"url": "sqlite:////dev/null/s.db"}
     line = complaint(serve(tmp_path, api={"port": 0}, student={"bundle": str(bundle)}, store=store))
     assert "/dev/null/s.db" in line
+
+
+@pytest.mark.parametrize("key", ["media_dir", "models_dir"])
+def test_a_folder_that_can_not_be_written_to_is_named(tmp_path, key):
+    bundle = make_tiny_bundle(tmp_path / "tiny")
+    folders = {"media_dir": str(tmp_path / "media"), "models_dir": str(tmp_path / "models"), key: "/dev/null/here"}
+    store = {"url": f"sqlite:///{tmp_path / 's.db'}", **folders}
+    line = complaint(serve(tmp_path, api={"port": 0}, student={"bundle": str(bundle)}, store=store))
+    assert "/dev/null/here can't be written to" in line
+    assert f"store.{key}" in line
 
 
 def test_a_ray_cluster_that_is_not_there_is_named(tmp_path):

@@ -83,6 +83,16 @@ def test_variables_override_single_keys(tmp_path):
     assert load(tmp_path, "api: {port: 1}\n", STREAMKD_API__PORT="9000").api.port == 9000
 
 
+@pytest.mark.parametrize(("name", "example"), [("STREAMKD_API", "STREAMKD_API__HOST"), ("STREAMKD_LOG", "LOG__FORMAT")])
+def test_a_variable_that_names_a_whole_section_is_refused(tmp_path, name, example):
+    with pytest.raises(ConfigError, match=rf"{name} names a whole section.*{example}"):
+        load(tmp_path, "", **{name: "abc"})
+
+
+def test_variables_of_the_command_line_are_no_sections(tmp_path):
+    assert load(tmp_path, "", STREAMKD_URL="http://h", STREAMKD_TOKEN="t") == Config()
+
+
 def test_secrets_come_from_variables_and_are_encoded_in_urls(tmp_path):
     config = load(tmp_path, "cameras:\n  - {id: a, url: 'rtsp://u:${PW}@h/a'}\n", PW="p@ss/1")
     assert config.cameras[0].url.get_secret_value() == "rtsp://u:p%40ss%2F1@h/a"

@@ -18,6 +18,7 @@ from streamkd.errors import (
     InputError,
     NotFoundError,
     SourceError,
+    StoreError,
     StreamkdError,
     TooLargeError,
     UnavailableError,
@@ -38,6 +39,7 @@ _STATUS: tuple[tuple[type[StreamkdError], int], ...] = (
     (InputError, 422),
     (UnavailableError, 503),
     (SourceError, 503),
+    (StoreError, 503),  # locked, full, away: nothing that the same request could not do later
 )
 # RFC 9110's names; Python's differ between its versions, and they are part of `type`.
 _NEW_NAMES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -178,7 +180,7 @@ def status_of(error: StreamkdError) -> int:
 async def _on_streamkd_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StreamkdError)
     status = status_of(error)
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR or isinstance(error, StoreError):
         _log.error("request failed", path=request.url.path, kind=type(error).__name__, reason=str(error))
     return problem_response(request, status, error.message, error.hint)
 
