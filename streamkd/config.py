@@ -79,6 +79,13 @@ class EventsConfig(_Section):
     min_frames: int = Field(default=3, ge=1, description="analysed frames above the threshold before an event opens")
     close_after_s: float = Field(default=2.0, gt=0, description="seconds below the closing threshold that end an event")
     max_duration_s: float = Field(default=300.0, gt=0, description="a longer event is closed and a new one may open")
+    clips: bool = Field(default=True, description="whether a video clip of every event is kept")
+    pre_roll_s: float = Field(default=5.0, ge=0, le=60, description="what a clip shows before its event, at least")
+    post_roll_s: float = Field(default=5.0, ge=0, le=60, description="what a clip shows after its event")
+    buffer_mb: float = Field(
+        default=8.0, gt=0, le=256, description="compressed video that each camera keeps in memory for the pre-roll"
+    )
+    clip_max_mb: float = Field(default=64.0, gt=0, le=1024, description="a clip ends where it would become larger")
     anomaly_warmup_s: float = Field(default=60.0, gt=0, description="history that a camera needs before anomaly events")
     anomaly_false_alarms_per_day: float = Field(default=2.0, gt=0, description="aim of the anomaly threshold")
 
@@ -87,10 +94,10 @@ class StoreConfig(_Section):
     """Where events, cameras and models are remembered."""
 
     url: SecretStr = Field(default=SecretStr("sqlite:///data/streamkd.db"), description="SQLAlchemy URL")
-    media_dir: Path = Field(default=Path("data/media"), description="snapshots")
+    media_dir: Path = Field(default=Path("data/media"), description="snapshots and clips of events")
     models_dir: Path = Field(default=Path("data/models"), description="model bundles made by refreshes")
     retention_days: float = Field(default=30.0, gt=0, description="closed events older than this are deleted")
-    media_quota_mb: int = Field(default=2048, ge=1, description="oldest snapshots go first")
+    media_quota_mb: int = Field(default=2048, ge=1, description="files of the oldest events go first")
 
 
 class RefreshConfig(_Section):

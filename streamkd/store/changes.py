@@ -64,15 +64,21 @@ class ChangeStore:
             ).all()
             return False, latest, tuple(_change(row) for row in rows)
 
-    def trim_changes(self, keep: int) -> int:
-        """Forget all but the newest `keep` changes; returns how many were forgotten."""
+    def trim_changes(self, keep: int, *, limit: int = 5000) -> tuple[int, bool]:
+        """Forget the oldest changes above the newest `keep`, at most `limit` of them.
+
+        Returns:
+            How many were forgotten, and whether there are more.
+        """
         with self._db.write() as session:
             last = session.scalar(select(ChangeRow.seq).order_by(ChangeRow.seq.desc()).offset(keep).limit(1))
             if last is None:
-                return 0
-            gone = session.execute(delete(ChangeRow).where(ChangeRow.seq <= last))
-            session.merge(MetaRow(name=_TRIMMED, value=str(last)))
-            return int(getattr(gone, "rowcount", 0))
+                return 0, False
+            oldest = select(ChangeRow.seq).order_by(ChangeRow.seq).offset(limit - 1).limit(1)
+            upto = min(last, session.scalar(oldest) or last)
+            gone = session.execute(delete(ChangeRow).where(ChangeRow.seq <= upto))
+            session.merge(MetaRow(name=_TRIMMED, value=str(upto)))
+            return int(getattr(gone, "rowcount", 0)), upto < last
 
 
 def _trimmed_to(session: Session) -> int:

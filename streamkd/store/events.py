@@ -16,10 +16,10 @@ from sqlalchemy import Select, func, literal, select, tuple_
 from streamkd.errors import InputError, NotFoundError
 from streamkd.store.changes import Draft, record_changes
 from streamkd.store.database import Database
+from streamkd.store.media import snapshot_name, write_snapshot
 from streamkd.store.records import Change, EventPage, EventQuery, EventRecord
 from streamkd.store.schema import EventRow, UtcDateTime
 from streamkd.store.serialize import event_json
-from streamkd.store.snapshots import snapshot_name, write_snapshot
 from streamkd.types import EventKind, EventUpdate, Verdict
 
 MAX_LIMIT = 500
@@ -55,7 +55,7 @@ class EventStore:
                     session.add(row)
                 _overwrite(row, update)
                 _store_snapshot(row, update, media_dir)
-                drafts.append(("event", action, event_json(_record(row))))  # type: ignore[arg-type]
+                drafts.append(("event", action, event_json(record_of(row))))  # type: ignore[arg-type]
             return record_changes(session, self._db.clock, drafts) if drafts else []
 
     def close_interrupted(
@@ -79,7 +79,7 @@ class EventStore:
                 row.end_utc = max(at, row.start_utc)
                 row.interrupted = True
                 row.revision += 1
-                drafts.append(("event", "updated", event_json(_record(row))))
+                drafts.append(("event", "updated", event_json(record_of(row))))
             return record_changes(session, self._db.clock, drafts) if drafts else []
 
     def set_verdict(self, event_id: str, verdict: Verdict | None, note: str | None = None) -> EventRecord:
@@ -91,13 +91,13 @@ class EventStore:
         with self._db.write() as session:
             row = session.get(EventRow, event_id)
             if row is None:
-                raise _no_event(event_id)
+                raise no_event(event_id)
             note = row.note if note is None else note
             if (row.verdict, row.note) != (verdict, note):
                 row.verdict, row.note = verdict, note
                 row.revision += 1
-                record_changes(session, self._db.clock, [("event", "updated", event_json(_record(row)))])
-            return _record(row)
+                record_changes(session, self._db.clock, [("event", "updated", event_json(record_of(row)))])
+            return record_of(row)
 
     def get_event(self, event_id: str) -> EventRecord:
         """One event.
@@ -108,8 +108,8 @@ class EventStore:
         with self._db.read() as session:
             row = session.get(EventRow, event_id)
             if row is None:
-                raise _no_event(event_id)
-            return _record(row)
+                raise no_event(event_id)
+            return record_of(row)
 
     def list_events(self, query: EventQuery) -> EventPage:
         """A page of events, newest first; new events do not shift later pages.
@@ -121,7 +121,7 @@ class EventStore:
             raise InputError(f"limit is {query.limit}.", hint=f"Choose 1 to {MAX_LIMIT}.")
         chosen = _filtered(query).order_by(EventRow.start_utc.desc(), EventRow.id.desc()).limit(query.limit + 1)
         with self._db.read() as session:
-            found = [_record(row) for row in session.scalars(chosen)]
+            found = [record_of(row) for row in session.scalars(chosen)]
         page = tuple(found[: query.limit])
         return EventPage(page, encode_cursor(page[-1]) if len(found) > query.limit else None)
 
@@ -140,7 +140,7 @@ class EventStore:
         with self._db.read() as session:
             row = session.get(EventRow, event_id)
             if row is None:
-                raise _no_event(event_id)
+                raise no_event(event_id)
             if row.snapshot is not None and (media_dir / row.snapshot).is_file():
                 return media_dir / row.snapshot
         raise NotFoundError(
@@ -229,7 +229,8 @@ def _store_snapshot(row: EventRow, update: EventUpdate, media_dir: Path) -> None
         row.snapshot = name
 
 
-def _record(row: EventRow) -> EventRecord:
+def record_of(row: EventRow) -> EventRecord:
+    """What the store hands out of a row."""
     return EventRecord(
         id=row.id,
         camera_id=row.camera_id,
@@ -244,11 +245,13 @@ def _record(row: EventRow) -> EventRecord:
         note=row.note,
         has_snapshot=row.snapshot is not None,
         interrupted=row.interrupted,
+        has_clip=row.clip is not None,
     )
 
 
-def _no_event(event_id: str) -> NotFoundError:
+def no_event(event_id: str) -> NotFoundError:
+    """The error for an id that no event has."""
     return NotFoundError(f"There is no event {event_id!r}.", hint="It may be older than store.retention_days.")
 
 
-__all__ = ["MAX_LIMIT", "EventStore", "decode_cursor", "encode_cursor"]
+__all__ = ["MAX_LIMIT", "EventStore", "decode_cursor", "encode_cursor", "no_event", "record_of"]

@@ -56,6 +56,7 @@ class EventRecord:
     note: str
     has_snapshot: bool
     interrupted: bool  # closed because its worker died, not because it was over
+    has_clip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ class PruneReport:
 
     events: int = 0
     snapshots: int = 0
+    clips: int = 0
     orphans: int = 0  # files that no event points to: left by a crash between file and commit
     bytes_freed: int = 0
     more: bool = False

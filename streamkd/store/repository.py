@@ -8,6 +8,7 @@ from typing import Self
 from streamkd.clock import Clock
 from streamkd.store.cameras import CameraStore
 from streamkd.store.changes import ChangeStore
+from streamkd.store.clips import ClipStore
 from streamkd.store.database import Database
 from streamkd.store.events import EventStore
 from streamkd.store.models import ModelStore
@@ -15,8 +16,8 @@ from streamkd.store.refreshes import RefreshStore
 from streamkd.store.retention import RetentionStore
 
 
-class Repository(CameraStore, EventStore, ChangeStore, ModelStore, RefreshStore, RetentionStore):
-    """Cameras, events, changes, models, refreshes and retention; every call is one short transaction.
+class Repository(CameraStore, EventStore, ClipStore, ChangeStore, ModelStore, RefreshStore, RetentionStore):
+    """Cameras, events, clips, changes, models, refreshes and retention; every call is one short transaction.
 
     Calls block and may come from any thread. What a call returns is a frozen record. Writes are durable when it
     returns; every write publishes its changes in the same transaction. Every call may raise `StoreError`.

@@ -17,10 +17,11 @@ from sqlalchemy import (
     MetaData,
     Text,
     TypeDecorator,
+    or_,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_REVISION = "0001"  # the newest migration; revisions sort as text
+SCHEMA_REVISION = "0002"  # the newest migration; revisions sort as text
 
 _Sequence = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
 _Json = JSON(none_as_null=True)
@@ -94,10 +95,13 @@ class EventRow(Base):
     verdict: Mapped[str | None]
     note: Mapped[str] = mapped_column(default="")
     snapshot: Mapped[str | None]  # path below the media folder
+    clip: Mapped[str | None]  # the same
 
 
 Index("ix_events_start_utc_id", EventRow.start_utc, EventRow.id)
 Index("ix_events_camera_id_start_utc_id", EventRow.camera_id, EventRow.start_utc, EventRow.id)
+Index("ix_events_label_start_utc_id", EventRow.label, EventRow.start_utc, EventRow.id)
+Index("ix_events_kind_start_utc_id", EventRow.kind, EventRow.start_utc, EventRow.id)
 Index("ix_events_end_utc", EventRow.end_utc)
 Index(
     "ix_events_open",
@@ -105,11 +109,13 @@ Index(
     sqlite_where=EventRow.end_utc.is_(None),
     postgresql_where=EventRow.end_utc.is_(None),
 )
+HAS_MEDIA = or_(EventRow.snapshot.is_not(None), EventRow.clip.is_not(None))
 Index(
-    "ix_events_snapshots",
+    "ix_events_media",
     EventRow.start_utc,
-    sqlite_where=EventRow.snapshot.is_not(None),
-    postgresql_where=EventRow.snapshot.is_not(None),
+    EventRow.id,
+    sqlite_where=HAS_MEDIA,
+    postgresql_where=HAS_MEDIA,
 )
 
 
@@ -176,6 +182,7 @@ class MetaRow(Base):
 
 
 __all__ = [
+    "HAS_MEDIA",
     "SCHEMA_REVISION",
     "ActivationRow",
     "Base",

@@ -18,7 +18,14 @@ _CANDIDATE = "_candidate"  # the gate's figures come in pairs: of the parent, an
 
 
 def event_json(record: EventRecord) -> dict[str, Any]:
-    return _fields(record)
+    """An event with the paths under which the API has its files; null where there is none."""
+    own = f"/v1/events/{record.id}"
+    links = {
+        "self": own,
+        "snapshot": f"{own}/snapshot.jpg" if record.has_snapshot else None,
+        "clip": f"{own}/clip.mp4" if record.has_clip else None,
+    }
+    return _fields(record) | {"links": links}
 
 
 def camera_json(

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
+from streamkd.config import EventsConfig
 from streamkd.store.records import EventRecord
 from streamkd.types import EventKind
+from streamkd_service.api.routes.events import clip_wait_s
 from streamkd_service.api.schemas import EventOut
 from tests.api.fake_controller import START, FakeController, jpeg
 
@@ -76,10 +78,10 @@ def test_a_wrong_filter_is_422(client: httpx.Client, query: str) -> None:
 def test_an_event_has_every_field_of_the_record(client: httpx.Client, controller: FakeController) -> None:
     event = controller.commit_event()
     shown = client.get(f"/v1/events/{event.id}").json()
-    assert set(shown) == set(EventOut.model_fields) == {field.name for field in fields(EventRecord)}
+    assert set(shown) == set(EventOut.model_fields) == {"links", *(field.name for field in fields(EventRecord))}
 
 
-@pytest.mark.parametrize("path", ["/v1/events/none", "/v1/events/none/snapshot.jpg"])
+@pytest.mark.parametrize("path", ["/v1/events/none", "/v1/events/none/snapshot.jpg", "/v1/events/none/clip.mp4"])
 def test_an_unknown_event_is_404(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 404
 
@@ -130,3 +132,65 @@ def test_a_later_revision_is_shown(client: httpx.Client, controller: FakeControl
     ended = replace(event, revision=2, score=0.95, end_utc=START + timedelta(seconds=30))
     controller.repository.apply_updates([ended], controller.media_dir)
     assert client.get(f"/v1/events/{event.id}").json()["end_utc"] == "2026-01-01T12:00:30Z"
+
+
+def with_clip(controller: FakeController, data: bytes = b"0123456789") -> str:
+    """An event that is over and has a clip; returns the clip's path."""
+    event = controller.commit_event(end_utc=START)
+    controller.repository.store_clip(event.id, 0, data, len(data), controller.media_dir)
+    return f"/v1/events/{event.id}/clip.mp4"
+
+
+def test_a_clip_of_an_event_is_its_video(client: httpx.Client, controller: FakeController) -> None:
+    answer = client.get(with_clip(controller))
+    assert (answer.status_code, answer.content) == (200, b"0123456789")
+    assert answer.headers["content-type"] == "video/mp4"
+
+
+def test_the_event_links_to_its_clip(client: httpx.Client, controller: FakeController) -> None:
+    path = with_clip(controller)
+    assert client.get(path.removesuffix("/clip.mp4")).json()["links"]["clip"] == path
+
+
+def test_a_part_of_a_clip_can_be_asked_for(client: httpx.Client, controller: FakeController) -> None:
+    answer = client.get(with_clip(controller), headers={"Range": "bytes=2-5"})
+    assert (answer.status_code, answer.content) == (206, b"2345")
+    assert answer.headers["content-range"] == "bytes 2-5/10"
+
+
+def test_a_part_beyond_the_clip_is_416(client: httpx.Client, controller: FakeController) -> None:
+    assert client.get(with_clip(controller), headers={"Range": "bytes=50-"}).status_code == 416
+
+
+@pytest.mark.parametrize("ended_s_ago", [None, 1.0], ids=["open", "just ended"])
+def test_a_clip_that_is_not_whole_yet_is_409(
+    client: httpx.Client, controller: FakeController, ended_s_ago: float | None
+) -> None:
+    end = None if ended_s_ago is None else datetime.now(UTC) - timedelta(seconds=ended_s_ago)
+    answer = client.get(f"/v1/events/{controller.commit_event(end_utc=end).id}/clip.mp4")
+    assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_an_event_that_is_long_over_and_has_no_clip_is_404(client: httpx.Client, controller: FakeController) -> None:
+    event = controller.commit_event(end_utc=START)
+    assert client.get(f"/v1/events/{event.id}/clip.mp4").status_code == 404
+
+
+def test_the_clip_of_an_interrupted_event_is_not_waited_for() -> None:
+    event = EventRecord(
+        "e",
+        "gate",
+        EventKind.ACTION,
+        "fight",
+        START,
+        START,
+        0.9,
+        "v1",
+        2,
+        None,
+        "",
+        has_snapshot=False,
+        interrupted=True,
+    )
+    assert clip_wait_s(event, EventsConfig(), START) is None

@@ -21,6 +21,7 @@ PATHS = {
     "/v1/events": {"get"},
     "/v1/events/{event_id}": {"get", "patch"},
     "/v1/events/{event_id}/snapshot.jpg": {"get"},
+    "/v1/events/{event_id}/clip.mp4": {"get"},
     "/v1/stream": {"get"},
     "/v1/infer": {"post"},
     "/v1/models": {"get"},

@@ -65,7 +65,16 @@ def test_who_is_ahead_of_this_database_is_told_to_read_afresh(ten):
 
 
 def test_trimming_says_how_many_went(ten):
-    assert (ten.trim_changes(keep=4), ten.trim_changes(keep=4)) == (6, 0)
+    assert [ten.trim_changes(keep=4) for _ in range(2)] == [(6, False), (0, False)]
+
+
+def test_trimming_goes_in_bounded_steps(ten):
+    assert [ten.trim_changes(keep=4, limit=4) for _ in range(2)] == [(4, True), (2, False)]
+
+
+def test_between_two_steps_what_is_gone_is_a_reset_and_what_is_left_is_there(ten):
+    ten.trim_changes(keep=4, limit=4)
+    assert (ten.changes_after(3)[0], ten.changes_after(4)[2][0].seq) == (True, 5)
 
 
 def test_a_seq_is_never_used_again_after_everything_was_trimmed(ten):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streamkd.errors import NotFoundError, StoreError
-from streamkd.store import snapshots
+from streamkd.store import media as media_files
 from streamkd.store.records import EventQuery
 from streamkd.types import EventKind, EventUpdate
 
@@ -128,7 +128,7 @@ def test_files_that_are_not_ours_are_left_alone(repository, media):
 
 def test_a_crash_between_rows_and_files_is_repaired_by_the_next_step(repository, media, monkeypatch):
     repository.apply_updates([event("old", age_days=31)], media)
-    monkeypatch.setattr("streamkd.store.retention.delete_snapshot", _crash)
+    monkeypatch.setattr("streamkd.store.retention.delete_media", _crash)
     with pytest.raises(RuntimeError):
         prune(repository, media)
     monkeypatch.undo()
@@ -139,16 +139,66 @@ def test_a_crash_between_rows_and_files_is_repaired_by_the_next_step(repository,
 
 def test_a_file_that_can_not_be_deleted_is_a_store_error(repository, media, monkeypatch):
     repository.apply_updates([event("old", age_days=31)], media)
-    monkeypatch.setattr("streamkd.store.retention.delete_snapshot", _disk_full)
+    monkeypatch.setattr("streamkd.store.retention.delete_media", _disk_full)
     with pytest.raises(StoreError, match="writable"):
         prune(repository, media)
 
 
 def test_a_picture_is_whole_or_not_there(media, monkeypatch):
-    monkeypatch.setattr(snapshots.os, "fsync", _disk_full)
+    monkeypatch.setattr(media_files.os, "fsync", _disk_full)
     with pytest.raises(OSError, match="full"):
-        snapshots.write_snapshot(media, "2026-01-31/e.jpg", b"x" * 100)
+        media_files.write_snapshot(media, "2026-01-31/e.jpg", b"x" * 100)
     assert files(media) == []
+
+
+def with_clip(repository, media, id_, *, size=MIB):
+    repository.store_clip(id_, 0, b"c" * size, size, media)
+
+
+def test_an_event_that_is_deleted_takes_its_clip_along(repository, media):
+    repository.apply_updates([event("old", age_days=31)], media)
+    with_clip(repository, media, "old")
+    report = prune(repository, media)
+    assert (report.clips, report.bytes_freed, files(media)) == (1, 1000 + MIB, [])
+
+
+def test_clips_count_for_the_quota_and_the_oldest_go_first(repository, media):
+    repository.apply_updates([event(f"e{n}", age_days=n) for n in range(4)], media)
+    for n in range(4):
+        with_clip(repository, media, f"e{n}")
+    report = prune(repository, media, quota_mb=3)
+    assert (report.clips, report.snapshots) == (2, 2)
+    assert files(media) == ["e0.jpg", "e0.mp4", "e1.jpg", "e1.mp4"]
+
+
+def test_an_event_that_loses_its_clip_says_so(repository, media):
+    repository.apply_updates([event("e", age_days=1)], media)
+    with_clip(repository, media, "e", size=2 * MIB)
+    prune(repository, media, quota_mb=1)
+    assert repository.get_event("e").has_clip is False
+    with pytest.raises(NotFoundError, match="clip"):
+        repository.clip_path("e", media)
+
+
+def test_a_clip_that_came_half_is_swept(repository, media):
+    repository.apply_updates([event("e", age_days=1, size=0)], media)
+    repository.store_clip("e", 0, b"half", 8, media)
+    make_old(media / "2026-01-30" / "e.mp4.part")
+    assert prune(repository, media).orphans == 1
+    assert files(media) == []
+
+
+def test_a_clip_that_its_event_points_to_stays(repository, media):
+    repository.apply_updates([event("e", age_days=1, size=0)], media)
+    with_clip(repository, media, "e")
+    make_old(media / "2026-01-30" / "e.mp4")
+    assert prune(repository, media).orphans == 0
+
+
+def test_events_are_deleted_before_files_are_listed(repository, media, monkeypatch):
+    repository.apply_updates([event(f"e{n}", age_days=40) for n in range(3)], media)
+    monkeypatch.setattr("streamkd.store.retention.list_media", _crash)
+    assert prune(repository, media, limit=2).events == 2
 
 
 def _crash(*_):

@@ -199,6 +199,20 @@ class CameraOut(BaseModel):
     status: CameraStatusOut | None = None
 
 
+class EventLinks(BaseModel):
+    """Paths of an event and its files; null where there is none."""
+
+    model_config = _example(
+        self="/v1/events/7c9e6679-7425-50de-944b-e07fc1f90ae7",
+        snapshot="/v1/events/7c9e6679-7425-50de-944b-e07fc1f90ae7/snapshot.jpg",
+        clip="/v1/events/7c9e6679-7425-50de-944b-e07fc1f90ae7/clip.mp4",
+    )
+
+    self: str
+    snapshot: str | None
+    clip: str | None = Field(description="there once the event is over and its clip is whole")
+
+
 class EventOut(BaseModel):
     """An action or anomaly event."""
 
@@ -216,6 +230,8 @@ class EventOut(BaseModel):
         note="",
         has_snapshot=True,
         interrupted=False,
+        has_clip=True,
+        links=_shown(EventLinks),
     )
 
     id: str
@@ -231,6 +247,8 @@ class EventOut(BaseModel):
     note: str
     has_snapshot: bool
     interrupted: bool = Field(description="closed because its worker ended, not because it was over")
+    has_clip: bool
+    links: EventLinks
 
 
 class EventPageOut(BaseModel):
@@ -430,6 +448,7 @@ __all__ = [
     "ClipEventOut",
     "ClipFrameOut",
     "ClipOut",
+    "EventLinks",
     "EventOut",
     "EventPageOut",
     "EventPatchIn",

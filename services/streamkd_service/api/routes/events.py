@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -14,9 +15,14 @@ from streamkd.store.records import EventQuery
 from streamkd.store.serialize import event_json
 from streamkd.types import EventKind
 from streamkd_service.api.dependencies import Given
-from streamkd_service.api.problems import problems
+from streamkd_service.api.problems import problem_response, problems
 from streamkd_service.api.schemas import EventOut, EventPageOut, EventPatchIn
 
+if TYPE_CHECKING:
+    from streamkd.config import EventsConfig
+    from streamkd.store.records import EventRecord
+
+_DELIVERY_S = 15.0  # a clip may take so long from its last picture to its place
 router = APIRouter(prefix="/v1/events", tags=["events"])
 EventIdPath = Annotated[
     str, Path(description="id of the event", examples=["7c9e6679-7425-50de-944b-e07fc1f90ae7"], max_length=64)
@@ -88,6 +94,42 @@ async def event_snapshot(event_id: EventIdPath, given: Given) -> FileResponse:
     return FileResponse(path, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=30"})
 
 
+@router.get(
+    "/{event_id}/clip.mp4",
+    summary="What happened, as video",
+    description="The camera's own stream from before the event until after it, not encoded again. Ranges are served. "
+    "While the event goes on, and until its clip is whole, 409 with `Retry-After`.",
+    response_class=FileResponse,
+    responses={
+        200: {"description": "An MP4", "content": {"video/mp4": {}}},
+        206: {"description": "The part that was asked for", "content": {"video/mp4": {}}},
+        **problems(401, 403, 404, 409, 422, 500, 503),
+    },
+)
+async def event_clip(event_id: EventIdPath, request: Request, given: Given) -> Response:
+    event = await run_in_threadpool(given.repository.get_event, event_id)
+    wait_s = clip_wait_s(event, given.config.events, datetime.now(UTC))
+    if wait_s is not None:
+        state = "is still going on" if event.end_utc is None else "has just ended, and its clip is being written"
+        detail, hint = f"Event {event_id} {state}.", "Ask again after Retry-After seconds."
+        return problem_response(request, 409, detail, hint, headers={"Retry-After": str(math.ceil(wait_s))})
+    path = await run_in_threadpool(given.repository.clip_path, event_id, given.config.store.media_dir)
+    name = f"{event.camera_id}-{event.start_utc:%Y%m%dT%H%M%SZ}-{event.label}.mp4"
+    headers = {"Cache-Control": "private, max-age=3600"}
+    return FileResponse(path, media_type="video/mp4", filename=name, content_disposition_type="inline", headers=headers)
+
+
+def clip_wait_s(event: EventRecord, config: EventsConfig, now: datetime) -> float | None:
+    """How long whoever wants the event's clip should wait; None where waiting does not help."""
+    if event.has_clip or event.interrupted or not config.clips:
+        return None
+    whole_after_s = config.post_roll_s + _DELIVERY_S
+    if event.end_utc is None:
+        return whole_after_s
+    left_s = whole_after_s - (now - event.end_utc).total_seconds()
+    return None if left_s <= 0 else max(1.0, min(left_s, config.post_roll_s))
+
+
 def _utc(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
@@ -97,4 +139,4 @@ def _utc(moment: datetime | None) -> datetime | None:
         raise InputError(f"{moment.isoformat()} is no time in UTC.", hint="Send a later or an earlier one.") from None
 
 
-__all__ = ["router"]
+__all__ = ["clip_wait_s", "router"]

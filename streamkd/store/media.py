@@ -1,7 +1,8 @@
-"""Snapshots on disk: `<media folder>/<yyyy-mm-dd>/<event id>.jpg`, whole or not there at all."""
+"""Pictures and clips of events on disk: `<media folder>/<yyyy-mm-dd>/<event id>.jpg` and `.mp4`, whole or not there."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from pathlib import Path
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_SUFFIX = ".jpg"
+_SNAPSHOT = ".jpg"
+_CLIP = ".mp4"
 _PARTIAL = ".part"
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotFile:
+class MediaFile:
     """A file below the media folder. `event_id` is None for what a crash left half written."""
 
     relative: str
@@ -31,9 +33,22 @@ def snapshot_name(event_id: str, start_utc: datetime) -> str:
     Raises:
         ValueError: The id can't be a file name.
     """
+    return _name(event_id, start_utc, _SNAPSHOT)
+
+
+def clip_name(event_id: str, start_utc: datetime) -> str:
+    """The path below the media folder.
+
+    Raises:
+        ValueError: The id can't be a file name.
+    """
+    return _name(event_id, start_utc, _CLIP)
+
+
+def _name(event_id: str, start_utc: datetime, suffix: str) -> str:
     if not _SAFE_ID.fullmatch(event_id):
         raise ValueError(f"event id {event_id!r} can't be a file name")
-    return f"{start_utc.astimezone(UTC):%Y-%m-%d}/{event_id}{_SUFFIX}"
+    return f"{start_utc.astimezone(UTC):%Y-%m-%d}/{event_id}{suffix}"
 
 
 def write_snapshot(media_dir: Path, name: str, jpeg: bytes) -> None:
@@ -56,24 +71,57 @@ def write_snapshot(media_dir: Path, name: str, jpeg: bytes) -> None:
         raise
 
 
-def list_snapshots(media_dir: Path) -> Iterator[SnapshotFile]:
+def write_chunk(media_dir: Path, name: str, offset: int, data: bytes, total: int) -> bool:
+    """Write a piece of a file that comes in pieces, in order; sent again, a piece does no harm.
+
+    Args:
+        media_dir: The media folder.
+        name: The file's path below it.
+        offset: Where the piece belongs.
+        data: The piece.
+        total: Bytes of the whole file.
+
+    Returns:
+        Whether the file is whole and in its place now.
+
+    Raises:
+        OSError: The disk is full, the folder can't be written, or what came before this piece is not there (any more).
+    """
+    target = media_dir / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}{_PARTIAL}")
+    with partial.open("r+b" if partial.exists() else "wb") as file:
+        if file.seek(0, os.SEEK_END) < offset:
+            raise OSError(errno.ESPIPE, "an earlier piece is missing")
+        file.seek(offset)
+        file.truncate()
+        file.write(data)
+        if offset + len(data) < total:
+            return False
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(target)
+    return True
+
+
+def list_media(media_dir: Path) -> Iterator[MediaFile]:
     """Every file that this module may have written; anything else in the folder is left alone."""
     for day in sorted(media_dir.iterdir()) if media_dir.is_dir() else ():
         if not _DAY.fullmatch(day.name) or not day.is_dir():
             continue
         for entry in os.scandir(day):
             stem, suffix = Path(entry.name).stem, Path(entry.name).suffix
-            if suffix not in {_SUFFIX, _PARTIAL} or not entry.is_file(follow_symlinks=False):
+            if suffix not in {_SNAPSHOT, _CLIP, _PARTIAL} or not entry.is_file(follow_symlinks=False):
                 continue
             try:
                 found = entry.stat()
             except FileNotFoundError:
                 continue
-            event_id = stem if suffix == _SUFFIX else None
-            yield SnapshotFile(f"{day.name}/{entry.name}", event_id, found.st_size, found.st_mtime)
+            event_id = None if suffix == _PARTIAL else stem
+            yield MediaFile(f"{day.name}/{entry.name}", event_id, found.st_size, found.st_mtime)
 
 
-def delete_snapshot(media_dir: Path, name: str) -> int:
+def delete_media(media_dir: Path, name: str) -> int:
     """Delete one file, and its day's folder with the last one; returns the bytes freed."""
     path = media_dir / name
     try:
@@ -89,4 +137,12 @@ def delete_snapshot(media_dir: Path, name: str) -> int:
     return size
 
 
-__all__ = ["SnapshotFile", "delete_snapshot", "list_snapshots", "snapshot_name", "write_snapshot"]
+__all__ = [
+    "MediaFile",
+    "clip_name",
+    "delete_media",
+    "list_media",
+    "snapshot_name",
+    "write_chunk",
+    "write_snapshot",
+]
