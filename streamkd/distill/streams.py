@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 WINDOW_FRAMES = 10  # of one clip, at most
 SETTLE_FRAMES = 2  # after a cut nobody can tell yet: no loss
+# Of the clips at a stream's beginning, this share is played on, backwards and forwards, until the stream is full: clips
+# of two seconds would otherwise never show what comes two seconds later, and change looks alike in both directions.
+SWING_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +53,31 @@ def join_streams(features: FeatureSet, frames: int, batch: int, rng: np.random.G
         source = versions[max(which, 0)][clip]
         length = min(len(source), WINDOW_FRAMES, frames - have)
         first = int(rng.integers(0, len(source) - length + 1))
-        weight = torch.ones(length)
+        place = torch.arange(first, first + length)
+        if not have and length > 2 and rng.random() < SWING_SHARE:
+            place = _swing(len(source), frames)
+        weight = torch.ones(len(place))
         weight[:SETTLE_FRAMES] = 0.0
-        parts.append(source[first : first + length])
-        owners.append(torch.full((length,), clip))
-        places.append(torch.arange(first, first + length))
+        parts.append(source[place])
+        owners.append(torch.full((len(place),), clip))
+        places.append(place)
         weights.append(weight)
-        have += length
+        have += len(place)
         if have >= frames:
             streams.append(_close(parts, owners, places, weights, frames))
             parts, owners, places, weights, have = [], [], [], [], 0
     if parts:
         streams.append(_close(parts, owners, places, weights, frames))
     return [_stack(streams[i : i + batch]) for i in range(0, len(streams), batch)]
+
+
+def _swing(length: int, frames: int) -> Tensor:
+    """`frames` places in a clip of more than 2: forwards, then to and fro; its first frame follows nothing else."""
+    there = torch.arange(1, length)
+    back_and_forth = torch.cat([there, there.flip(0)[1:-1]])
+    return torch.cat([torch.zeros(1, dtype=torch.int64), back_and_forth.repeat(-(-frames // len(back_and_forth)))])[
+        :frames
+    ]
 
 
 def _close(
