@@ -50,7 +50,7 @@ def test_attention_transfer_knows_no_scale():
 
 
 def test_similarity_preserving():
-    # Gram rows: student (1, 0), (0, 1); teacher (1, 1) / sqrt 2 twice. Each entry differs by (1 - 1/sqrt 2) or 1/sqrt 2.
+    # Gram rows: student (1, 0), (0, 1); teacher (1, 1) / sqrt 2 twice. Entries differ by 1 - 1/sqrt 2 or 1/sqrt 2.
     student, teacher = torch.eye(2), torch.tensor([[1.0], [1.0]])
     near, far = (1 - 1 / math.sqrt(2)) ** 2, 0.5
     assert similarity_preserving(student, teacher).item() == pytest.approx((2 * near + 2 * far) / 4, abs=1e-6)
