@@ -74,12 +74,12 @@ def at(student: np.ndarray, teacher: np.ndarray) -> float:
     return float(((maps[0] - maps[1]) ** 2).mean())
 
 
-def sp(student: np.ndarray, teacher: np.ndarray) -> float:
+def sp(student: np.ndarray, teacher: np.ndarray, order: int) -> float:
     grams = []
     for x in (student, teacher):
         flat = x.reshape(len(x), -1)
         gram = flat @ flat.T
-        grams.append(gram / np.linalg.norm(gram, axis=1, keepdims=True))
+        grams.append(gram / np.linalg.norm(gram, ord=order, axis=1, keepdims=True))
     return float(((grams[0] - grams[1]) ** 2).sum() / len(student) ** 2)
 
 
@@ -104,7 +104,8 @@ def values() -> dict[str, float]:
         "dkd_t1_a2_b0.5": dkd(student, teacher, labels, 1.0, 2.0, 0.5),
         "fitnet": fitnet(t["regressed"], t["maps_teacher"]),
         "at": at(t["maps_student"], t["maps_teacher"]),
-        "sp": sp(t["maps_student"], t["maps_teacher"]),
+        "sp": sp(t["maps_student"], t["maps_teacher"], 2),
+        "sp_order1": sp(t["maps_student"], t["maps_teacher"], 1),
         "dist_t1": dist(student, teacher, 1.0, 1.0, 1.0),
         "dist_t2_b2_g0.5": dist(student, teacher, 2.0, 2.0, 0.5),
     }

@@ -38,6 +38,7 @@ LOSSES = {
     "fitnet": lambda: hint(T["regressed"], T["maps_teacher"]).mean(),
     "at": lambda: attention_transfer(T["maps_student"], T["maps_teacher"]).mean(),
     "sp": lambda: similarity_preserving(T["maps_student"], T["maps_teacher"]),
+    "sp_order1": lambda: similarity_preserving(T["maps_student"], T["maps_teacher"], order=1),
     "dist_t1": lambda: dist(T["student"], T["teacher"]),
     "dist_t2_b2_g0.5": lambda: dist(T["student"], T["teacher"], temperature=2.0, inter=2.0, intra=0.5),
 }

@@ -51,17 +51,18 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
     return (attention_map(student) - attention_map(teacher)).square().mean(dim=1)
 
 
-def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
+def similarity_preserving(student: Tensor, teacher: Tensor, *, order: int = 2) -> Tensor:
     """Who resembles whom within a batch: `||G_S - G_T||_F^2 / B^2` of row-normalised Gram matrices.
 
     Args:
         student: `[B, ...]`.
         teacher: `[B, ...]`, of another width if need be.
+        order: Of the norm that rows are divided by: 2 in the paper, 1 in torchdistill.
 
     Returns:
         A scalar.
     """
-    grams = [F.normalize(x.flatten(1) @ x.flatten(1).T, dim=1) for x in (student, teacher)]
+    grams = [F.normalize(x.flatten(1) @ x.flatten(1).T, p=order, dim=1) for x in (student, teacher)]
     return torch.mean((grams[0] - grams[1]).square())
 
 
