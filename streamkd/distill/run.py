@@ -238,10 +238,9 @@ class _Loop:
         spec = self.student.spec
         found: list[Signals] = []
         for k, horizon_s in enumerate(spec.forecast_horizons_s):
-            later, mask = frames.later(round(horizon_s * spec.rate_hz))
+            place, mask = frames.later(round(horizon_s * spec.rate_hz))
             if bool(mask.any()):
-                said = frames.teacher_at(later)
-                signals = replace(base, logits=forecast[:, :, k].flatten(0, 1), teacher=said)
+                signals = replace(base, logits=forecast[:, :, k].flatten(0, 1), teacher=frames.teacher_at(place))
                 found.append(signals.where(mask))
         return found
 
@@ -255,22 +254,23 @@ class _Frames:
     def __init__(self, mixed: MixedStreams, part: MixedPart, lesson: Lesson, done: float) -> None:
         self._mixed, self._part, self._lesson, self._done = mixed, part, lesson, done
         self._said = lesson.said(done)
-        self._clip, self._frame = part.clip.flatten(), part.frame.flatten()
+        self._clip = part.clip.flatten()
 
-    def teacher_at(self, later: Tensor | int) -> Tensor | None:
-        """The teacher's logits `[M, C]` so many frames later; its answer to the clip where it has none by frame."""
+    def teacher_at(self, place: Tensor) -> Tensor | None:
+        """The teacher's logits `[M, C]` at these frames `[M]` of their clips; to the clip if it has none by frame."""
         by_frame = self._lesson.teacher.frame_logits
         if by_frame is not None:
-            return _pick(by_frame, self._clip, self._frame + later)
+            return _pick(by_frame, self._clip, place)
         return None if self._said is None else self._said[self._clip]
 
-    def later(self, ahead: int) -> tuple[int, Tensor]:
-        """How far ahead, and the frames `[M]` for which that is still the same clip in the same stream."""
-        clip, weight = self._part.clip, self._mixed.weight
+    def later(self, ahead: int) -> tuple[Tensor, Tensor]:
+        """Which frame `[M]` of its clip a stream shows that much later, and whether it still is the same clip."""
+        clip, place, weight = self._part.clip, self._part.frame.clone(), self._mixed.weight
         mask = torch.zeros_like(clip, dtype=torch.bool)
         if 0 < ahead < clip.shape[1]:
             mask[:, :-ahead] = (clip[:, ahead:] == clip[:, :-ahead]) & (weight[:, :-ahead] > 0)
-        return ahead, mask.flatten()
+            place[:, :-ahead] = self._part.frame[:, ahead:]
+        return place.flatten(), mask.flatten()
 
     def signals(self, logits: Tensor, hidden: Tensor, again: Callable[[Tensor], Tensor], spread: Tensor) -> Signals:
         """Both sides of all frames, padding included."""
@@ -289,9 +289,9 @@ class _Frames:
             front=self._mixed.front,
             spread=spread,
             done=self._done,
-            teacher=self.teacher_at(0),
+            teacher=self.teacher_at(self._part.frame.flatten()),
             teacher_features=None if lesson.teacher.features is None else lesson.teacher.features[clip],
-            frame_features=_pick(lesson.teacher.frame_features, clip, self._frame),
+            frame_features=_pick(lesson.teacher.frame_features, clip, self._part.frame.flatten()),
             modalities={name: value[clip] for name, value in lesson.teacher.modalities.items()},
         )
 
