@@ -10,26 +10,34 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 import torch
 from torch import Tensor
 
 from streamkd.bundle import Bundle, file_sha256, read_bundle
 from streamkd.distill.bundles import BundleParts, lineage, load_student, write_bundle
 from streamkd.distill.features import FeatureSet, augment, draw_variant, front_features
+from streamkd.distill.label_cache import cached_labels
 from streamkd.distill.labels import ClipLabels, MemberLabels, read_labels, write_labels
 from streamkd.distill.objectives.response import response_kd
 from streamkd.distill.train import FitConfig, clip_logits, fit, raw_features
 from streamkd.errors import InputError, TrainingError, UnsupportedMediaError
 from streamkd.evaluate.calibrate import scored_frames
+from streamkd.evaluate.dataset import default_cache
 from streamkd.media.clips import decode_clip
-from streamkd.models.teachers import feature_key, load_teacher, softmax_numpy
+from streamkd.models.teachers import TeacherClip, open_teacher, softmax_numpy
+from streamkd.models.teachers.cache import TensorCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from streamkd.distill.label_cache import CachedLabels
     from streamkd.models.student import Student
+    from streamkd.models.teachers import Teacher
     from streamkd.types import UInt8Array
+
+_log = structlog.get_logger(__name__)
 
 MIN_CLIPS = 4
 CALIBRATION_FRAMES = 300
@@ -56,52 +64,60 @@ class DistilConfig:
 
 
 def label_clips(
-    teacher_dir: Path, clips: Sequence[Path], out: Path, progress: Callable[[str, float], None], *, threads: int = 1
+    teacher_dir: Path,
+    clips: Sequence[Path],
+    out: Path,
+    progress: Callable[[str, float], None],
+    *,
+    threads: int = 1,
+    cache: Path | None = None,
 ) -> None:
     """Let every member of a teacher label clips; writes `labels.json` into the folder `out`.
 
-    A clip that can't be decoded is left out of the result.
+    A clip that can't be decoded is left out of the result. What was labelled before is taken from the cache, so an
+    interrupted run goes on where it was.
 
     Args:
-        teacher_dir: A teacher bundle.
+        teacher_dir: A teacher bundle, or the declaration of a model made elsewhere.
         clips: Video files.
         out: Folder of the result (see `streamkd.distill.labels`).
         progress: Told what is being done and which share of it is done.
         threads: CPU threads.
+        cache: Where answers are kept, shared by all runs; below the user's cache folder unless given.
 
     Raises:
         InputError: No clip could be decoded.
         BundleError: The teacher bundle is damaged.
+        UnavailableError: The labels can't be written.
     """
     torch.set_num_threads(threads)
-    teacher = load_teacher(teacher_dir)
-    keys = list(dict.fromkeys(feature_key(member) for member in teacher.spec.members))
-    kept: list[Path] = []
-    rows: dict[int, list[Tensor]] = {index: [] for index in range(len(keys))}
-    for number, clip in enumerate(clips):
-        try:
-            found = [teacher.frame_features(decode_clip(clip, key.rate_hz, key.size).frames, key) for key in keys]
-        except UnsupportedMediaError:
-            found = []
-        if found:
-            kept.append(clip)
-            for index, row in enumerate(found):
-                rows[index].append(row)
-        progress("labelling clips", (number + 1) / len(clips))
-    if not kept:
+    teacher = open_teacher(teacher_dir, threads=threads)
+    kept = TensorCache(cache or default_cache() / "labels")
+    kept.prune()
+    there = [TeacherClip.of(clip) for clip in clips if clip.is_file()]
+
+    def warn(line: str) -> None:
+        _log.warning("label_cache_unwritable", detail=line)
+
+    found = cached_labels(teacher, there, kept, progress=progress, warn=warn)
+    if not found.clips:
         raise InputError(f"None of {len(clips)} clips can be decoded, so there is nothing to label.")
-    answers = teacher.from_features({key: torch.stack(rows[index]) for index, key in enumerate(keys)})
+    write_labels(out, as_clip_labels(teacher, found))
+
+
+def as_clip_labels(teacher: Teacher, found: CachedLabels) -> ClipLabels:
+    """The part of a teacher's answers that goes into `labels.json`."""
     members = tuple(
         MemberLabels(
             name=member.name,
             group=member.group,
-            probs=tuple(tuple(row) for row in softmax_numpy(answers.member_logits[member.name]).tolist()),
+            probs=tuple(tuple(row) for row in softmax_numpy(found.output.member_logits[member.name]).tolist()),
+            weight=member.weight,
         )
-        for member in teacher.spec.members
+        for member in teacher.members
     )
-    hashes = tuple(file_sha256(clip) for clip in kept)
-    names = tuple(clip.name for clip in kept)
-    write_labels(out, ClipLabels(teacher.spec.name, teacher.spec.classes, names, hashes, members))
+    names = tuple(clip.path.name for clip in found.clips)
+    return ClipLabels(teacher.name, teacher.classes, names, tuple(clip.sha256 for clip in found.clips), members)
 
 
 def distil(
@@ -305,4 +321,4 @@ def _to_wrong_clips(logits: Tensor) -> Tensor:
     return wrong
 
 
-__all__ = ["DistilConfig", "distil", "label_clips"]
+__all__ = ["DistilConfig", "as_clip_labels", "distil", "label_clips"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamkd.errors import InputError
+from streamkd.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,11 +27,13 @@ class MemberLabels:
         name: Of the member.
         group: "train" makes training labels; "judge" never does, it only compares students.
         probs: Per clip the probability of each class.
+        weight: Its share in the mean of its group.
     """
 
     name: str
     group: str
     probs: tuple[tuple[float, ...], ...]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +66,33 @@ class ClipLabels:
         return np.stack(chosen).reshape(len(chosen), len(self.clips), len(self.classes))
 
     def probs(self, group: str) -> NDArray[np.float64]:
-        """Mean probabilities `[N, C]` over the members of a group.
+        """Mean probabilities `[N, C]` over the members of a group, by their weights.
 
         Raises:
             InputError: No member belongs to this group.
         """
-        return np.asarray(self.member_probs(group).mean(axis=0))
+        probs = self.member_probs(group)
+        weights = np.array([member.weight for member in self.members if member.group == group])
+        return np.asarray(np.average(probs, axis=0, weights=weights if weights.sum() > 0 else None))
 
 
 def write_labels(folder: Path, labels: ClipLabels) -> None:
-    """Write `labels.json` into a folder, complete or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `labels.json` into a folder, complete or not at all.
+
+    Raises:
+        UnavailableError: The disk is full, or the folder can't be written.
+    """
     partial = folder / f".{LABELS_NAME}.partial"
-    partial.write_text(json.dumps(asdict(labels), indent=1), encoding="utf-8")
-    partial.replace(folder / LABELS_NAME)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(asdict(labels), indent=1), encoding="utf-8")
+        partial.replace(folder / LABELS_NAME)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UnavailableError(
+            f"Labels can't be written to {folder}: {error.strerror or error}.", hint="Free space there."
+        ) from error
 
 
 def read_labels(folder: Path) -> ClipLabels:
@@ -94,7 +110,9 @@ def read_labels(folder: Path) -> ClipLabels:
             clips=tuple(raw["clips"]),
             sha256=tuple(raw["sha256"]),
             members=tuple(
-                MemberLabels(one["name"], one["group"], tuple(tuple(row) for row in one["probs"]))
+                MemberLabels(
+                    one["name"], one["group"], tuple(tuple(row) for row in one["probs"]), one.get("weight", 1.0)
+                )
                 for one in raw["members"]
             ),
         )

@@ -1,28 +1,23 @@
-"""Training the heads of a teacher from labelled clips."""
+"""Training a teacher from labelled clips: features once, heads per fold, weights from what was held out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 
-from streamkd.errors import TrainingError
+from streamkd.distill.heads import fit_head
+from streamkd.distill.mixture import held_out_mixture, simplex_weights
+from streamkd.errors import InputError, TrainingError
 from streamkd.evaluate.calibrate import fit_temperature
+from streamkd.evaluate.dataset import ClipRecord
 from streamkd.evaluate.metrics import roc_auc
-from streamkd.models.clip_features import feature_slices
-from streamkd.models.teachers import (
-    STANDARD_LIMIT,
-    FeatureKey,
-    Head,
-    Teacher,
-    TeacherMember,
-    TeacherSpec,
-    feature_key,
-    save_teacher,
-    softmax_numpy,
-)
+from streamkd.models.teachers import Extractor, Heads, TeacherClip, TeacherMember, TeacherSpec, save_teacher
+from streamkd.models.teachers.ensemble import member_features, source_key, view_logits
+from streamkd.models.teachers.spec import check_members, feature_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,28 +26,145 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from streamkd.evaluate.dataset import ClipRecord, FrameCache
+    from streamkd.evaluate.dataset import FrameCache
+    from streamkd.models.teachers import FeatureKey
+    from streamkd.models.teachers.cache import TensorCache
+    from streamkd.models.teachers.heads import Head
+    from streamkd.types import UInt8Array
 
-DEFAULT_MEMBERS = (
-    TeacherMember(name="lite0-192", group="train", backbone="efficientnet-lite0", size=192, rate_hz=5.0),
-    TeacherMember(
-        name="lite1-192",
-        group="train",
-        backbone="efficientnet-lite1",
-        size=192,
-        rate_hz=5.0,
-        parts=("deviation", "change", "taps"),
-        inverse_penalty=1e-2,
-    ),
-    TeacherMember(
-        name="lite2-208",
-        group="judge",
-        backbone="efficientnet-lite2",
-        size=208,
-        rate_hz=5.0,
-        parts=("mean", "deviation", "change"),
-    ),
-)
+WEIGHT_PRIOR = 60.0  # clips' worth of belief that the members count alike: 245 clips say little about six weights
+
+PRESETS = {
+    one.name: one
+    for one in (
+        TeacherMember(name="lite0-192", backbone="efficientnet-lite0", size=192),
+        TeacherMember(
+            name="lite1-192",
+            backbone="efficientnet-lite1",
+            size=192,
+            parts=("deviation", "change", "taps"),
+            inverse_penalty=1e-2,
+        ),
+        TeacherMember(
+            name="lite2-208",
+            group="judge",
+            backbone="efficientnet-lite2",
+            size=208,
+            parts=("mean", "deviation", "change"),
+        ),
+        TeacherMember(
+            name="lite1-256",
+            backbone="efficientnet-lite1",
+            size=256,
+            rate_hz=10.0,
+            max_frames=24,
+            parts=("deviation", "change", "taps"),
+            views=("plain", "mirror"),
+            inverse_penalty=1e-3,
+        ),
+        TeacherMember(
+            name="temporal",
+            features="frames",
+            head="temporal",
+            backbone="efficientnet-lite0",
+            size=192,
+            views=("plain", "mirror", "backward"),
+        ),
+        TeacherMember(
+            name="flow",
+            features="flow",
+            head="forest",
+            size=128,
+            rate_hz=10.0,
+            max_frames=24,
+            views=("plain", "mirror", "backward"),
+        ),
+        TeacherMember(name="audio", features="audio", inverse_penalty=1e-2),
+    )
+}
+DEFAULT_MEMBERS = (PRESETS["lite0-192"], PRESETS["lite1-192"], PRESETS["lite2-208"])
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSet:
+    """Clips with labels and folds, checked.
+
+    Attributes:
+        records: The clips.
+        labels: `[N]` class indices.
+        folds: `[N]`, by source.
+        classes: Order of the logits.
+        background: The class that is no action.
+    """
+
+    records: tuple[ClipRecord, ...]
+    labels: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    classes: tuple[str, ...]
+    background: str
+
+
+@dataclass(frozen=True, slots=True)
+class FittedMember:
+    """One member after training: its heads, and what it said about clips that these had not seen."""
+
+    member: TeacherMember
+    final: Head | None
+    by_fold: dict[int, Head]
+    held_out: NDArray[np.float64]  # [N, C], calibrated
+
+
+def labelled_set(
+    records: Sequence[ClipRecord], folds: Sequence[int], classes: tuple[str, ...], background: str
+) -> LabelledSet:
+    """Check labels and folds.
+
+    Raises:
+        InputError: A clip has a label that is not asked for.
+        TrainingError: There are fewer than two folds or classes, a source or the same file is in two folds, or a class
+            is in one fold only.
+    """
+    unknown = next((one for one in records if one.label not in classes), None)
+    if unknown is not None:
+        raise InputError(
+            f"{unknown.file} has the label {unknown.label!r}; the classes are {', '.join(classes)}.",
+            hint="Correct the label, or leave the clip out.",
+        )
+    if len({one.label for one in records}) < 2:
+        raise TrainingError("All clips have one label; a teacher needs two classes.", hint="Add clips of another one.")
+    if len(set(folds)) < 2:
+        raise TrainingError("A teacher needs clips of at least two sources.", hint="Name the source of each clip.")
+    check_split(records, folds)
+    labels, fold = np.array([classes.index(one.label) for one in records]), np.asarray(folds)
+    for k in sorted(set(folds)):
+        if set(labels[fold != k].tolist()) != set(labels.tolist()):
+            raise TrainingError(f"Without fold {k}, a class has no clips.", hint="Add sources or use fewer folds.")
+    return LabelledSet(tuple(records), labels, fold, classes, background)
+
+
+def check_split(records: Sequence[ClipRecord], parts: Sequence[int]) -> None:
+    """Refuse a split that puts a source, or the same file under two names, into several parts.
+
+    Raises:
+        TrainingError: It does; the message names which.
+    """
+    by_source: dict[str, set[int]] = defaultdict(set)
+    by_file: dict[tuple[str, float, float | None], dict[int, str]] = defaultdict(dict)
+    for one, part in zip(records, parts, strict=True):
+        by_source[one.source].add(part)
+        by_file[one.sha256, one.start_s, one.end_s].setdefault(part, one.file)
+    for source, seen in by_source.items():
+        if len(seen) > 1:
+            raise TrainingError(
+                f"Source {source!r} is in parts {', '.join(map(str, sorted(seen)))} of the split, which would flatter.",
+                hint="Keep each source in one part.",
+            )
+    for files in by_file.values():
+        if len(files) > 1:
+            raise TrainingError(
+                f"The same clip is in several parts of the split, as {' and '.join(files.values())}.",
+                hint="Remove one, or give both the same source.",
+            )
 
 
 def train_teacher(
@@ -66,8 +178,13 @@ def train_teacher(
     background: str,
     progress: Callable[[str, float], None],
     members: Sequence[TeacherMember] = DEFAULT_MEMBERS,
+    cache: TensorCache | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    device: str = "cpu",
+    extractor: Extractor | None = None,
 ) -> TeacherSpec:
-    """Fit every member on all clips, calibrate it on its out-of-fold scores, and write the bundle.
+    """Fit every member with and without each fold, calibrate and weigh them on what was held out, write a bundle.
 
     Args:
         records: Labelled clips.
@@ -79,84 +196,142 @@ def train_teacher(
         background: The class that is no action.
         progress: Told which share of the features is done.
         members: What to train.
+        cache: Where features are kept between runs.
+        seed: Of what is random.
+        threads: CPU threads of networks in files.
+        device: Where models of `transformers` run.
+        extractor: Where features come from, in place of one made from the arguments above.
 
     Returns:
         The spec, with out-of-fold figures.
 
     Raises:
-        TrainingError: There are fewer than two folds.
+        InputError: A label is unknown, or members don't fit each other.
+        TrainingError: See `labelled_set`.
     """
-    if len(set(folds)) < 2:
-        raise TrainingError("A teacher needs clips of at least two sources.", hint="Name the source of each clip.")
-    labels = np.array([classes.index(record.label) for record in records])
-    features = _all_features(records, frames, members, progress)
-    heads: dict[str, Head] = {}
-    done: list[TeacherMember] = []
-    held_out: dict[str, NDArray[np.float64]] = {}
-    fold = np.asarray(folds)
+    data = labelled_set(records, folds, classes, background)
+    try:
+        check_members(tuple(members))
+    except ValueError as error:
+        raise InputError(f"These members can't be trained together: {error}.") from error
+    extract = extractor or Extractor(frame_reader(frames), classes=classes, cache=cache, threads=threads, device=device)
+    keys = feature_keys(tuple(members))
     for member in members:
-        x = features[feature_key(member)]
-        x = torch.cat([x[:, part] for part in feature_slices(member.backbone, member.parts)], dim=1)
-        logits = np.zeros((len(labels), len(classes)))
-        for k in sorted(set(folds)):
-            rest = fold != k
-            if set(labels[rest].tolist()) != set(labels.tolist()):
-                raise TrainingError(f"Without fold {k}, a class has no clips.", hint="Add sources or use fewer folds.")
-            head = fit_head(x[torch.from_numpy(rest)], labels[rest], len(classes), member.inverse_penalty)
-            logits[~rest] = head(x[torch.from_numpy(~rest)]).numpy()
-        temperature = fit_temperature([row[None] for row in logits], labels.tolist(), 0)
-        held_out[member.name] = softmax_numpy(torch.from_numpy(logits / temperature))
-        heads[member.name] = fit_head(x, labels, len(classes), member.inverse_penalty)
-        area = _area(held_out[member.name], labels, classes, background)
-        done.append(member.model_copy(update={"temperature": temperature, "oof_roc_auc": area}))
-    together = np.mean([held_out[m.name] for m in done if m.group == "train"], axis=0)
+        if member.head == "own" and not extract.own_classes(next(k for k in keys if k.model == member.model)):
+            raise InputError(
+                f"The classes of {member.model} are not {', '.join(classes)}.",
+                hint="Map them in its file, for instance: classes: {fight: [wrestling], normal: ['*']}.",
+            )
+    features = all_features(data, extract, keys, progress)
+    fitted: list[FittedMember] = []
+    for index, member in enumerate(members):
+        fitted.append(fit_member(member, member_features(member, members, features), data, seed=seed))
+        progress("heads", (index + 1) / len(members))
+    weighed, together = weigh(fitted, data)
     spec = TeacherSpec(
         name=name,
         classes=classes,
         background=background,
-        members=tuple(done),
-        data_sha256=tuple(sorted({record.sha256 for record in records})),
-        oof_roc_auc=_area(together, labels, classes, background),
+        members=weighed,
+        data_sha256=tuple(sorted({one.sha256 for one in records})),
+        clip_folds={one.sha256: int(k) for one, k in zip(records, folds, strict=True)},
+        source_folds={source_key(one.source): int(k) for one, k in zip(records, folds, strict=True)},
+        oof_roc_auc=mean_area(together, data),
     )
-    save_teacher(out, spec, heads)
-    return spec
+    return save_teacher(out, spec, gather_heads(fitted))
 
 
-def fit_head(features: Tensor, labels: NDArray[np.int64], n_classes: int, inverse_penalty: float) -> Head:
-    """Standardise, then logistic regression with an L2 penalty: `[N, F]` and `[N]` to a head."""
-    mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-3
-    standard = ((features - mean) / deviation).clamp(-STANDARD_LIMIT, STANDARD_LIMIT).double().numpy()
-    model: Any = LogisticRegression(C=inverse_penalty, max_iter=2000).fit(standard, labels)
-    weight, bias = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
-    if n_classes == 2:  # scikit-learn keeps one row for two classes
-        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-    return Head(mean, deviation, weight, bias)
+def fit_member(member: TeacherMember, features: Tensor, data: LabelledSet, *, seed: int = 0) -> FittedMember:
+    """Heads of one member: one on all clips, and one without each fold that answers to that fold.
+
+    Args:
+        member: What to fit.
+        features: `[N, V, ...]`.
+        data: Labels and folds.
+        seed: Of what is random.
+    """
+    n_classes = len(data.classes)
+    logits = torch.zeros(len(data.labels), n_classes)
+    by_fold: dict[int, Head] = {}
+    for k in sorted(set(data.folds.tolist())):
+        rest = torch.from_numpy(data.folds != k)
+        if member.head != "own":
+            by_fold[k] = fit_head(member, features[rest], data.labels[rest.numpy()], n_classes, seed=seed)
+        logits[~rest] = view_logits(member, by_fold.get(k), features[~rest], n_classes)
+    raw = logits.double().numpy()
+    temperature = fit_temperature([row[None] for row in raw], data.labels.tolist(), 0)
+    held_out = np.asarray((logits.double() / temperature).softmax(dim=-1).numpy())
+    done = member.model_copy(update={"temperature": temperature, "oof_roc_auc": mean_area(held_out, data)})
+    final = None if member.head == "own" else fit_head(member, features, data.labels, n_classes, seed=seed)
+    return FittedMember(done, final, by_fold, held_out)
 
 
-def _all_features(
-    records: Sequence[ClipRecord],
-    frames: FrameCache,
-    members: Sequence[TeacherMember],
-    progress: Callable[[str, float], None],
+def weigh(fitted: Sequence[FittedMember], data: LabelledSet) -> tuple[tuple[TeacherMember, ...], NDArray[np.float64]]:
+    """Weights of the "train" members, and what they say together `[N, C]` with weights from the other folds."""
+    training = [one for one in fitted if one.member.group == "train"]
+    if not training:
+        raise InputError("A teacher needs a member of group train.", hint="Only judges were asked for.")
+    probs = np.stack([one.held_out for one in training])
+    weights = simplex_weights(probs, data.labels, prior=WEIGHT_PRIOR)
+    by_name = {one.member.name: round(float(w), 4) for one, w in zip(training, weights, strict=True)}
+    members = tuple(one.member.model_copy(update={"weight": by_name.get(one.member.name, 1.0)}) for one in fitted)
+    return members, held_out_mixture(probs, data.labels, data.folds.tolist(), prior=WEIGHT_PRIOR)
+
+
+def gather_heads(fitted: Sequence[FittedMember]) -> Heads:
+    """The heads of all members, as a bundle keeps them."""
+    folds = sorted({k for one in fitted for k in one.by_fold})
+    final = {one.member.name: one.final for one in fitted if one.final is not None}
+    return Heads(final, {k: {one.member.name: one.by_fold[k] for one in fitted if k in one.by_fold} for k in folds})
+
+
+def all_features(
+    data: LabelledSet, extract: Extractor, keys: Sequence[FeatureKey], progress: Callable[[str, float], None]
 ) -> dict[FeatureKey, Tensor]:
-    keys = list(dict.fromkeys(feature_key(member) for member in members))
-    blank = Teacher(TeacherSpec(name="features", classes=("a", "b"), members=tuple(members)), {})
-    found: dict[FeatureKey, Tensor] = {}
-    for index, key in enumerate(keys):
-        rows: list[Tensor] = []
-        for record in records:
-            rows.append(blank.frame_features(frames.load(record, key.rate_hz, key.size).frames, key))
-            progress(f"features {key.backbone}@{key.size}", (index + len(rows) / len(records)) / len(keys))
-        found[key] = torch.stack(rows)
-    return found
+    """By key `[N, V, ...]` of all clips."""
+    rows: dict[FeatureKey, list[Tensor]] = {key: [] for key in keys}
+    for key in keys:
+        for index, record in enumerate(data.records):
+            rows[key].append(extract(teacher_clip(record), key))
+            progress(f"features {key.text}", (index + 1) / len(data.records))
+    return {key: torch.stack(several) for key, several in rows.items()}
 
 
-def _area(
-    probs: NDArray[np.float64], labels: NDArray[np.int64], classes: tuple[str, ...], background: str
-) -> float | None:
-    areas = [roc_auc(probs[:, i], labels == i) for i, name in enumerate(classes) if name != background]
+def teacher_clip(record: ClipRecord) -> TeacherClip:
+    """A labelled clip as teachers take it, without its label."""
+    return TeacherClip(record.path, record.sha256, record.source, record.start_s, record.end_s)
+
+
+def frame_reader(frames: FrameCache) -> Callable[[TeacherClip, float, int], UInt8Array]:
+    """Frames from the cache of decoded clips."""
+
+    def read(clip: TeacherClip, rate_hz: float, size: int) -> UInt8Array:
+        record = ClipRecord(clip.path, clip.path.name, "", clip.source, clip.sha256, clip.start_s, clip.end_s)
+        return frames.load(record, rate_hz, size).frames
+
+    return read
+
+
+def mean_area(probs: NDArray[np.float64], data: LabelledSet) -> float | None:
+    """ROC AUC, the mean over the foreground classes."""
+    areas = [roc_auc(probs[:, i], data.labels == i) for i, name in enumerate(data.classes) if name != data.background]
     known = [area for area in areas if area is not None]
     return round(float(np.mean(known)), 4) if known else None
 
 
-__all__ = ["DEFAULT_MEMBERS", "fit_head", "train_teacher"]
+__all__ = [
+    "DEFAULT_MEMBERS",
+    "PRESETS",
+    "FittedMember",
+    "LabelledSet",
+    "all_features",
+    "check_split",
+    "fit_member",
+    "frame_reader",
+    "gather_heads",
+    "labelled_set",
+    "mean_area",
+    "teacher_clip",
+    "train_teacher",
+    "weigh",
+]

@@ -10,11 +10,11 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from streamkd.errors import UnsupportedMediaError
-from streamkd.media.convert import to_student_rgb
+from streamkd.media.convert import to_rgb
 from streamkd.media.sampler import DUE_SLACK_S, DueGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class DecodedClip:
     """The due frames of one clip.
 
     Attributes:
-        frames: `[T, S, S, 3]` uint8, RGB.
+        frames: `[T, S, S, 3]` uint8, RGB; `[T, H, W, 3]` from `decode_wide`.
         pts_s: `[T]` float64, seconds since the clip's first frame.
         width: Of the video, in pixels.
         height: Of the video, in pixels.
@@ -56,9 +56,38 @@ def decode_clip(
     Raises:
         UnsupportedMediaError: The file is missing, empty, no video, or holds no decodable frame in the range.
     """
+    return _open(path, rate_hz, lambda _width, _height: (size, size), start_s, end_s)
+
+
+def decode_wide(
+    path: Path, rate_hz: float, height: int, *, multiple: int = 1, start_s: float = 0.0, end_s: float | None = None
+) -> DecodedClip:
+    """Decode the due frames of a clip in their own shape, for models that look for people.
+
+    Args:
+        path: A video file.
+        rate_hz: Sampling rate of the grid.
+        height: H of the frames; their width follows the picture's.
+        multiple: The width is the nearest multiple of this.
+        start_s: As in `decode_clip`.
+        end_s: As in `decode_clip`.
+
+    Raises:
+        UnsupportedMediaError: The file is missing, empty, no video, or holds no decodable frame in the range.
+    """
+
+    def shape(width: int, tall: int) -> tuple[int, int]:
+        return max(round(height * width / tall / multiple), 1) * multiple, height
+
+    return _open(path, rate_hz, shape, start_s, end_s)
+
+
+def _open(
+    path: Path, rate_hz: float, shape: Callable[[int, int], tuple[int, int]], start_s: float, end_s: float | None
+) -> DecodedClip:
     try:
         with av.open(str(path), mode="r") as container:
-            return _decode(container, path, rate_hz, size, start_s, end_s)
+            return _decode(container, path, rate_hz, shape, start_s, end_s)
     except (av.FFmpegError, OSError) as error:
         raise UnsupportedMediaError(
             f"{path} can't be decoded as a video: {type(error).__name__}.",
@@ -70,7 +99,7 @@ def _decode(
     container: av.container.InputContainer,
     path: Path,
     rate_hz: float,
-    size: int,
+    shape: Callable[[int, int], tuple[int, int]],
     start_s: float,
     end_s: float | None,
 ) -> DecodedClip:
@@ -90,7 +119,7 @@ def _decode(
         if end_s is not None and at_s >= end_s:
             break
         if at_s >= start_s - DUE_SLACK_S and grid.due(at_s):
-            frames.append(to_student_rgb(frame, size, scaler))
+            frames.append(to_rgb(frame, *shape(frame.width, frame.height), scaler))
             times.append(at_s)
     if not frames:
         raise UnsupportedMediaError(f"{path} holds no frame that can be decoded.", hint="Check that it is complete.")
@@ -108,4 +137,4 @@ def _frames(container: av.container.InputContainer, stream: av.VideoStream) -> I
         yield frame
 
 
-__all__ = ["DUE_SLACK_S", "DecodedClip", "DueGrid", "decode_clip"]
+__all__ = ["DUE_SLACK_S", "DecodedClip", "DueGrid", "decode_clip", "decode_wide"]

@@ -33,8 +33,13 @@ def to_student_rgb(frame: av.VideoFrame, size: int, reformatter: VideoReformatte
     Returns:
         `[S, S, 3]` uint8, RGB.
     """
+    return to_rgb(frame, size, size, reformatter)
+
+
+def to_rgb(frame: av.VideoFrame, width: int, height: int, reformatter: VideoReformatter | None = None) -> UInt8Array:
+    """Convert a decoded frame to `[height, width, 3]` uint8, RGB."""
     scaler = reformatter or VideoReformatter()
-    small = scaler.reformat(frame, width=size, height=size, format="rgb24", interpolation="BILINEAR", **_ONE_THREAD)
+    small = scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation="BILINEAR", **_ONE_THREAD)
     return cast("UInt8Array", small.to_ndarray())
 
 
@@ -52,4 +57,4 @@ def one_thread() -> dict[str, Any]:
     return _ONE_THREAD
 
 
-__all__ = ["GREY_HEIGHT", "GREY_WIDTH", "one_thread", "to_grey", "to_student_rgb"]
+__all__ = ["GREY_HEIGHT", "GREY_WIDTH", "one_thread", "to_grey", "to_rgb", "to_student_rgb"]

@@ -57,7 +57,7 @@ def spoilt(tmp_path_factory, clips):
         pass
 
     assets = Path(streamkd.__file__).parent / "assets"
-    label_clips(assets / "teacher", few, folder, quiet)
+    label_clips(assets / "teacher", few, folder, quiet, cache=folder / "cache")
     distil(
         assets / "student",
         few,

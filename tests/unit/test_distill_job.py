@@ -39,7 +39,7 @@ def clips(demo_clips):
 @pytest.fixture(scope="module")
 def labels(assets, clips, tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
-    label_clips(assets / "teacher", clips, folder, quiet)
+    label_clips(assets / "teacher", clips, folder, quiet, cache=folder / "cache")
     return folder
 
 
@@ -120,7 +120,7 @@ def test_a_teacher_of_other_classes_is_refused(assets, clips, tmp_path):
 def test_nothing_that_can_be_decoded_is_an_error(assets, tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"nothing")
     with pytest.raises(InputError, match="None of 1 clips"):
-        label_clips(assets / "teacher", [tmp_path / "a.mp4"], tmp_path / "out", quiet)
+        label_clips(assets / "teacher", [tmp_path / "a.mp4"], tmp_path / "out", quiet, cache=tmp_path / "cache")
 
 
 def test_streams_hold_every_clip_once_and_settle_after_a_cut():

@@ -42,10 +42,15 @@ COMMANDS = (
     Command(("replay",), "replay:replay", "What the live path would have said about recordings."),
     Command(("train",), "train:train", "Train a student on your own clips."),
     Command(("train-teacher",), "train:train_teacher", "Train a teacher on your own clips, for refreshes."),
+    Command(("teachers", "list"), "teachers:teachers_list", "Teachers, their members and how good they are."),
+    Command(("teachers", "train"), "teachers:teachers_train", "Train a teacher from several members, cross-fitted."),
+    Command(("teachers", "label"), "teachers:teachers_label", "Let a teacher label clips, through the cache."),
+    Command(("teachers", "check"), "teachers:teachers_check", "Whether a teacher loads, fits the classes and answers."),
     Command(("evaluate", "actions"), "train:evaluate_actions", "Accuracy, AUC and calibration on labelled clips."),
     Command(("evaluate", "anomaly"), "replay:evaluate_anomaly", "AUC of the anomaly score on labelled streams."),
     Command(("explain",), "explain:explain", "Where the student looked in a recording or an event: a PNG."),
     Command(("refresh",), "remote:refresh", "Distil a better student from the running cameras, behind the gate."),
+    Command(("clip",), "remote:clip", "Save the video clip of an event."),
     Command(("models", "list"), "remote:models_list", "The versions that a running service knows."),
     Command(("models", "promote"), "remote:models_promote", "Let a version serve."),
     Command(("models", "rollback"), "remote:models_rollback", "Let the version before serve again."),
@@ -53,6 +58,7 @@ COMMANDS = (
     Command(("config", "check"), "live:config_check", "Check a configuration file, and print it with secrets masked."),
 )
 GROUPS = {
+    "teachers": "Teachers: slow, large, and only asked about recordings.",
     "evaluate": "Measure a student or the anomaly score on labelled footage.",
     "models": "Versions of the student in a running service.",
     "db": "The database.",
