@@ -104,6 +104,11 @@ class Service:
 
     def start(self) -> None:
         """Start it and wait until every worker has the model."""
+        self.launch()
+        wait_for(self._ready, timeout_s=_START_S, why="the service is ready")
+
+    def launch(self) -> None:
+        """Start it and wait for nothing."""
         self.path.write_text(yaml.safe_dump(self.config), encoding="utf-8")
         with self.log.open("ab") as log:
             self.process = psutil.Popen(
@@ -114,7 +119,6 @@ class Service:
                 env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"},  # must be ignored
                 start_new_session=True,
             )
-        wait_for(self._ready, timeout_s=_START_S, why="the service is ready")
 
     def _ready(self) -> bool:
         if self.process.poll() is not None:
@@ -183,6 +187,16 @@ class Service:
 
     def events(self, **query: Any) -> list[dict[str, Any]]:
         return self.api.get("/v1/events", **query)["events"]
+
+
+def session_folders(*driver_pids: int) -> list[Path]:
+    """Folders of these drivers' Ray sessions; other services on this machine have theirs."""
+    found = []
+    for owner in Path("/tmp").glob("skd-*/owner"):
+        with contextlib.suppress(FileNotFoundError):  # of another service that ends just now
+            if owner.read_text(encoding="ascii") in map(str, driver_pids):
+                found.append(owner.parent)
+    return found
 
 
 def command_line(process: psutil.Process) -> str:

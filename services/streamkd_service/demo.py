@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +23,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 import streamkd
 from streamkd.errors import DependencyError, InputError, StreamkdError, UnavailableError
+from streamkd_service.cli import EXIT_INTERRUPTED
 from streamkd_service.client import ApiClient
 from streamkd_service.demo_media import DUSK, DemoCamera, cache_folder, plan_cameras, read_clips
+from streamkd_service.runtime.lifetimes import dies_with_parent, make_folder
 from streamkd_service.top import LiveTable
 
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             f"The RTSP server {options.rtsp_server} is missing.",
             hint="Run the demo from a clone of the repository, or name the script with --rtsp-server.",
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # however it is ended, it cleans up
+    for number in (signal.SIGINT, signal.SIGTERM):  # however it is ended, it cleans up; also where SIGINT was ignored
+        signal.signal(number, signal.default_int_handler)
     cameras = plan_cameras(read_clips(options.clips))
     recordings = _prepare(cameras, console)
-    folder = Path(tempfile.mkdtemp(prefix="streamkd-demo-"))
+    folder = make_folder("streamkd-demo-")
     began_s = time.monotonic()
     interrupted = False
     table: LiveTable | None = None
@@ -84,7 +86,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
                 interrupted = True
             stopping_s = time.monotonic()
         console.print(f"Stopped in {time.monotonic() - stopping_s:.1f} s.", highlight=False)
-        if service.returncode not in {0, -signal.SIGINT}:
+        if service.returncode not in {0, -signal.SIGINT, *([EXIT_INTERRUPTED] if interrupted else [])}:
             raise UnavailableError(f"The service ended with status {service.returncode}: {_tail(folder)}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -147,6 +149,7 @@ def _rtsp_server(script: Path, recordings: dict[str, Path], folder: Path) -> Ite
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
+            preexec_fn=dies_with_parent(signal.SIGKILL),  # noqa: PLW1509 - no other thread runs here
         )
     try:
         assert server.stdout is not None
@@ -198,6 +201,7 @@ def _service(
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=dies_with_parent(signal.SIGTERM),  # noqa: PLW1509 - no other thread runs here
         )
     try:
         yield service

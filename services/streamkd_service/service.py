@@ -27,7 +27,7 @@ from streamkd_service.cli import EXIT_ERROR
 from streamkd_service.logs import set_up_logs
 from streamkd_service.runtime.log_relay import LogRelay
 from streamkd_service.runtime.models import bundle_path
-from streamkd_service.runtime.session import start_session
+from streamkd_service.runtime.session import abandon_session, start_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _WATCH_EVERY_S = 0.5
 _RAY_ANSWER_S = 4.0
 _HTTP_GRACE_S = 1.0
+_RAY_START_GRACE_S = 1.0  # Ray may be nearly there when the service is asked to stop
 _STOP_S = 3.5  # of the 5 s that are promised; Python itself needs a moment to end
 _RAY_STOP_S = 1.2
 _TAIL_S = 5.0
@@ -114,6 +115,8 @@ class _Service:
         if self._stopping.is_set():
             if self._session is not None:
                 self._session.kill()
+            else:
+                abandon_session()
             os._exit(130)
         _log.info("stopping", hint="Ctrl-C again ends it at once")
         self._stopping.set()
@@ -122,15 +125,14 @@ class _Service:
         config = self._config
         await asyncio.to_thread(upgrade, config.store.url.get_secret_value())
         _log.info("starting", cameras=len(config.cameras), workers=config.workers.count)
-        self._session = await asyncio.to_thread(start_session, config.workers.ray_address)
-        self._take_signals()  # again: Ray has put a handler of its own there, which prints a stack
+        self._session = session = await self._ray_session()
         if self._stopping.is_set():
             return
         from streamkd_service.runtime.handles import Actors  # noqa: PLC0415 - imports Ray
 
-        if self._session.log_path is not None:
-            self._relay = LogRelay(self._session.log_path)
-        self._actors = Actors(config, self._session)
+        if session.log_path is not None:
+            self._relay = LogRelay(session.log_path)
+        self._actors = Actors(config, session)
         await self._unless_stopped(self._actors.ready())
         if self._stopping.is_set():
             return
@@ -145,6 +147,21 @@ class _Service:
         _log.info("ready", page=base, api=f"{base}/docs", metrics=f"{base}/metrics")
         if self._on_ready is not None:
             self._on_ready(base)
+
+    async def _ray_session(self) -> RaySession:
+        """Start Ray, but not to the end if the service is asked to stop meanwhile."""
+        opening = asyncio.create_task(asyncio.to_thread(start_session, self._config.workers.ray_address))
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({opening, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            await asyncio.wait({opening}, timeout=_RAY_START_GRACE_S)
+        stop.cancel()
+        if not opening.done():
+            abandon_session()
+            _log.info("stopped", detail="while Ray was starting")
+            os._exit(0)
+        self._take_signals()  # again: Ray has put a handler of its own there, which prints a stack
+        return opening.result()
 
     async def _unless_stopped(self, waiting: Any) -> None:
         """Await something, but no longer than until the service is asked to stop."""

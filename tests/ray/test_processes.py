@@ -16,16 +16,10 @@ from streamkd.clock import SystemClock
 from streamkd.store import open_repository, upgrade
 from streamkd_service.runtime.models import record_of
 from tests.fakes import make_tiny_bundle
-from tests.processes import Service, command_line, started, wait_for
+from tests.processes import Service, command_line, session_folders, started, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
 GIB = 2**30
-
-
-def sessions_of(driver_pid: int) -> list[Path]:
-    """Folders of this driver's Ray session; other services on this machine have theirs."""
-    owners = Path("/tmp").glob("skd-*/owner")
-    return [owner.parent for owner in owners if owner.read_text(encoding="ascii") == str(driver_pid)]
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +42,29 @@ def test_an_idle_session_needs_less_than_a_gibibyte(idle):
 def test_ctrl_c_with_a_live_client_ends_within_5_s_and_leaves_nothing(service):
     with started(service):
         family = service.family()
-        assert len(sessions_of(service.process.pid)) == 1
+        assert len(session_folders(service.process.pid)) == 1
         listening = threading.Thread(target=lambda: list(service.api.stream()), daemon=True)
         listening.start()
         wait_for(lambda: service.counter("streamkd_stream_clients") == 1, why="the client is counted")
         took_s = service.interrupt()
         left = [command_line(process) for process in family if process.is_running()]
         listening.join(5)
-    assert (service.process.returncode, left, sessions_of(service.process.pid)) == (0, [], [])
+    assert (service.process.returncode, left, session_folders(service.process.pid)) == (0, [], [])
     assert took_s < 5.0
+
+
+@pytest.mark.parametrize("begun", ["nothing", "a Ray session"])
+def test_ctrl_c_while_ray_starts_ends_within_5_s_and_leaves_nothing(service, begun):
+    service.launch()
+    wait_for(lambda: "starting" in service.log.read_text(), why="Ray is about to start")
+    if begun != "nothing":
+        service.process_of("gcs_server")
+    family = service.family()
+    took_s = service.interrupt()
+    left = psutil.wait_procs(family, timeout=1)[1]
+    assert (service.process.returncode, left, session_folders(service.process.pid)) == (0, [], [])
+    assert took_s < 5.0
+    assert "Traceback" not in service.log.read_text()
 
 
 def test_sigterm_ends_it_in_order_too(service):

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import secrets
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from streamkd.errors import UnavailableError
+from streamkd_service.runtime.lifetimes import adopt_orphans, make_folder, remove_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
-_TEMP_PREFIX = "skd-"  # short: socket paths end at 107 bytes
+_TEMP_PREFIX, _TEMP_PARENT = "skd-", "/tmp"  # noqa: S108 - short: socket paths end at 107 bytes
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # close to the least that Ray takes; nothing large is ever put there
 _VITAL = frozenset({"raylet", "gcs_server"})
 _STOP_BUDGET_S = 2.0
 _ANSWER_S = 5.0
-_PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h
 
 
 @dataclass(slots=True)
@@ -93,6 +91,12 @@ def start_session(address: str | None = None) -> RaySession:
     return _start_local(namespace) if address is None else _join(address, namespace)
 
 
+def abandon_session() -> None:
+    """End what a start that is under way has begun; Ray itself can't be interrupted there, so this process must end."""
+    _end(_descendants(), 0.0)
+    remove_folders(_TEMP_PREFIX, _TEMP_PARENT, own=True)
+
+
 def _start_local(namespace: str) -> RaySession:
     # Any other user of this machine could reach the session's ports: only who knows the token gets in.
     os.environ["RAY_AUTH_MODE"] = "token"
@@ -103,10 +107,8 @@ def _start_local(namespace: str) -> RaySession:
     import ray  # noqa: PLC0415
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    _adopt_orphans()
-    _remove_abandoned()
-    temp_dir = Path(tempfile.mkdtemp(prefix=_TEMP_PREFIX, dir="/tmp"))
-    (temp_dir / "owner").write_text(str(os.getpid()), encoding="ascii")
+    adopt_orphans()
+    temp_dir = make_folder(_TEMP_PREFIX, _TEMP_PARENT)
     try:
         ray.init(
             address="local",
@@ -184,17 +186,6 @@ def _cluster_failure() -> str | None:
     return None if alive else "the Ray node of this machine has left the cluster"
 
 
-def _remove_abandoned() -> None:
-    """Delete the folders of sessions whose driver was killed."""
-    for folder in Path("/tmp").glob(f"{_TEMP_PREFIX}*"):  # noqa: S108
-        try:
-            owner = int((folder / "owner").read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            continue
-        if not psutil.pid_exists(owner):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _descendants() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
@@ -214,12 +205,6 @@ def _end(processes: Iterable[psutil.Process], grace_s: float) -> None:
             process.kill()
     psutil.wait_procs(left, timeout=1.0)
     _reap(processes)
-
-
-def _adopt_orphans() -> None:
-    """Become the parent of grandchildren whose parent ends; an init that does not reap would keep them as zombies."""
-    with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere init does it
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _reap(processes: Iterable[psutil.Process]) -> None:
@@ -246,4 +231,4 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-__all__ = ["RaySession", "start_session"]
+__all__ = ["RaySession", "abandon_session", "start_session"]
