@@ -12,6 +12,7 @@ from streamkd.errors import ConflictError, InputError, NotFoundError, StreamkdEr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 _STREAM_TIMEOUT = httpx.Timeout(60.0, connect=3.0)
@@ -59,6 +60,29 @@ class ApiClient:
     def content(self, path: str) -> bytes:
         """The body as it is: a picture, a clip."""
         return self._send("GET", path).content
+
+    def download(self, path: str, target: Path) -> int:
+        """Save what lies at `path` as a file, whole or not at all; returns its bytes.
+
+        Raises:
+            InputError: The file can't be written.
+        """
+        partial = target.with_name(f"{target.name}.part")
+        try:
+            with self._http.stream("GET", path) as response, partial.open("wb") as file:
+                if response.is_error:
+                    response.read()
+                    raise _problem(response)
+                for piece in response.iter_bytes():
+                    file.write(piece)
+            partial.replace(target)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        except OSError as error:
+            raise InputError(f"{target} can't be written: {error.strerror}.", hint="Name another with --out.") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return target.stat().st_size
 
     def stream(self, last_event_id: str | None = None) -> Iterator[ServerEvent]:
         """Messages as they come, until the service ends the stream."""

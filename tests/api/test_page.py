@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,8 @@ from streamkd.types import CameraState, CameraStatus, FailureReason, Verdict
 from streamkd_service.api.routes.page import WEB
 from tests.api.browser import CHROMIUM, Browser
 from tests.api.conftest import Serve
-from tests.api.fake_controller import FakeController, jpeg
+from tests.api.fake_controller import START, FakeController, jpeg
+from tests.media import make_clip
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
 
@@ -108,6 +110,22 @@ def test_a_click_confirms_an_event(serve: Serve, busy: FakeController, browser: 
 
 
 @needs_browser
+def test_a_click_plays_the_clip_of_an_event(
+    serve: Serve, busy: FakeController, browser: Browser, tmp_path: Path
+) -> None:
+    video = make_clip(tmp_path / "c.mp4", frames=30).read_bytes()
+    event = busy.commit_event("gate", seconds=60, end_utc=START + timedelta(seconds=70))
+    browser.open(f"{serve().url}/")
+    browser.wait("document.querySelector('#link').dataset.state == 'live'")
+    browser.wait(f"document.querySelector('.event')?.dataset.event == '{event.id}'")
+    assert browser.run("document.querySelector('.event .clip').hidden")
+    busy.repository.store_clip(event.id, 0, video, len(video), busy.media_dir)
+    browser.wait("!document.querySelector('.event .clip').hidden")
+    browser.run("document.querySelector('.event .clip').click()")
+    browser.wait("document.querySelector('#player video').videoWidth == 320")
+
+
+@needs_browser
 def test_a_click_starts_a_refresh(serve: Serve, busy: FakeController, browser: Browser) -> None:
     browser.open(f"{serve().url}/")
     browser.wait("document.querySelector('#link').dataset.state == 'live'")
@@ -146,4 +164,4 @@ def test_the_page_breaks_no_rule_of_its_own_policy(serve: Serve, busy: FakeContr
 @needs_browser
 def test_the_api_can_be_read_in_the_browser(serve: Serve, browser: Browser) -> None:
     browser.open(f"{serve().url}/docs")
-    browser.wait("document.querySelectorAll('details').length == 22")
+    browser.wait("document.querySelectorAll('details').length == 23")

@@ -484,3 +484,21 @@ def test_cameras_that_wait_for_unknown_labels_are_named_at_the_start(config):
         run(scenario())
     warned = [line for line in lines if line["log_level"] == "warning"]
     assert [(line["camera"], line["labels"], line["student_knows"]) for line in warned] == [("gate", "fall", "fight")]
+
+
+def test_a_clip_of_a_stored_event_becomes_its_own(config):
+    async def scenario():
+        async with running(config) as controller:
+            await controller.report(report(updates=[update("a", ended=True)]))
+            return [await controller.store_clip("a", at, b"abcdef"[at : at + 4], 6) for at in (0, 4)]
+
+    assert run(scenario()) == [True, True]
+    assert events(config)["a"].has_clip
+
+
+def test_a_clip_of_an_event_that_is_not_stored_yet_is_not_taken(config):
+    async def scenario():
+        async with running(config) as controller:
+            return await controller.store_clip("a", 0, b"abc", 3)
+
+    assert run(scenario()) is False

@@ -74,3 +74,12 @@ def test_events_beyond_the_bound_are_counted_as_lost():
     box = Outbox(max_events=2)
     box.add([update(name, 1) for name in "abc"])
     assert ([item.id for item in box.batch()], box.lost) == (["b", "c"], 1)
+
+
+def test_whoever_follows_sees_every_update_once():
+    seen = []
+    outbox = Outbox(on_updates=seen.extend)
+    outbox.add([update("a", 1)])
+    outbox.batch()
+    outbox.add([update("a", 2)])
+    assert [(one.id, one.revision) for one in seen] == [("a", 1), ("a", 2)]

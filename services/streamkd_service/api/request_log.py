@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("streamkd.api")
 _GOOD_ID = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # asked for every few seconds, for ever
-# The page is all of one origin; pictures come as blobs because an <img> can't send a token.
+# The page is all of one origin; pictures and clips come as blobs because <img> and <video> can't send a token.
 _CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _SAFE_HEADERS = (
     (b"content-security-policy", _CSP.encode()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from streamkd.errors import UnavailableError
+from streamkd.errors import ConflictError, UnavailableError
 from streamkd_service.cli.live import TokenOption, UrlOption
 
 if TYPE_CHECKING:
@@ -68,6 +69,27 @@ def _show(bars: Progress, tasks: dict[str, Any], record: dict[str, Any]) -> None
         elif step == record["step"]:
             bars.start_task(task)
             bars.update(task, completed=record["progress"])
+
+
+def clip(
+    event: Annotated[str, typer.Argument(help="The event's id, as GET /v1/events shows it.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file; CAMERA-ID.mp4 if left out.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+) -> int:
+    """Save the video clip of an event; waits while the event is going on."""
+    with _client(url, token) as client:
+        found = client.get(f"/v1/events/{event}")
+        target = out or Path(f"{found['camera_id']}-{event}.mp4")
+        while True:
+            try:
+                size = client.download(f"/v1/events/{event}/clip.mp4", target)
+            except ConflictError:
+                time.sleep(_POLL_S)
+            else:
+                break
+    print(f"{target} ({size / 1e6:.1f} MB)")
+    return 0
 
 
 def models_list(url: UrlOption = None, token: TokenOption = None) -> int:

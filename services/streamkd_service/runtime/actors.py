@@ -8,9 +8,11 @@ import functools
 import importlib
 import os
 import socket
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -20,7 +22,6 @@ from streamkd_service.runtime.log_relay import log_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from streamkd.config import Config, LogConfig
     from streamkd_service.runtime.controller import Controller
@@ -85,18 +86,32 @@ class WorkerActor:
         log_to(log, log_path)
         self._namespace = namespace
         self._controller: Any = None
-        self._worker: Worker = Worker(worker_id, self._send, node=socket.gethostname(), on_rejected=lambda: os._exit(1))
+        own = Path(tempfile.gettempdir()) / namespace if log_path is None else log_path.parent
+        self._worker: Worker = Worker(
+            worker_id,
+            self._send,
+            node=socket.gethostname(),
+            on_rejected=lambda: os._exit(1),
+            clip_dir=own / "clips" / worker_id,
+            send_clip=self._send_clip,
+        )
         self._worker.start()
 
     def _send(self, report: WorkerReport) -> ReportReply:
+        reply: ReportReply = self._ask("report", report)
+        return reply
+
+    def _send_clip(self, event_id: str, offset: int, piece: bytes, total: int) -> bool:
+        return bool(self._ask("store_clip", event_id, offset, piece, total))
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
         try:
             if self._controller is None:
                 self._controller = ray.get_actor(CONTROLLER_NAME, namespace=self._namespace)
-            reply: ReportReply = ray.get(self._controller.call.remote("report", report), timeout=_REPORT_TIMEOUT_S)
+            return ray.get(self._controller.call.remote(method, *arguments), timeout=_REPORT_TIMEOUT_S)
         except (ray.exceptions.RayError, ValueError) as error:
             self._controller = None
-            raise UnavailableError(f"The Controller did not answer a report: {type(error).__name__}.") from error
-        return reply
+            raise UnavailableError(f"The Controller did not answer a {method}: {type(error).__name__}.") from error
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the Worker; several may run at a time."""

@@ -284,6 +284,17 @@ class Controller:
     def _status(self, config: CameraConfig) -> CameraStatus:
         return self._fleet.status(config, self._desired.placement.get(config.id), self._clock.monotonic_s())
 
+    async def store_clip(self, event_id: str, offset: int, piece: bytes, total: int) -> bool:
+        """Take a piece of an event's clip from a worker; returns whether the event is known (yet, or still)."""
+        store = partial(self._repository.store_clip, event_id, offset, piece, total, self.config.store.media_dir)
+        try:
+            changes = await self.db(store)
+        except NotFoundError:
+            return False
+        if changes:
+            self.announce()
+        return True
+
     # --- events and changes ----------------------------------------------------------------------------------------
 
     async def set_verdict(self, event_id: str, verdict: Verdict | None, note: str | None) -> EventRecord:

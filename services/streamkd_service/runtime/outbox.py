@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from streamkd.types import EventUpdate
 
@@ -20,13 +20,21 @@ class Outbox:
     """Holds the newest revision of every unacknowledged event, in order of first arrival.
 
     Bounded for the case that nobody takes anything for hours: beyond `max_snapshots` events the oldest lose their
-    pictures, beyond `max_events` the oldest are given up and counted in `lost`.
+    pictures, beyond `max_events` the oldest are given up and counted in `lost`. `on_updates` sees everything that is
+    added, once, on the thread that adds it.
     """
 
-    def __init__(self, *, max_snapshots: int = _MAX_SNAPSHOTS, max_events: int = _MAX_EVENTS) -> None:
+    def __init__(
+        self,
+        *,
+        max_snapshots: int = _MAX_SNAPSHOTS,
+        max_events: int = _MAX_EVENTS,
+        on_updates: Callable[[Sequence[EventUpdate]], None] = lambda _: None,
+    ) -> None:
         self._pending: dict[str, EventUpdate] = {}
         self._max_snapshots = max_snapshots
         self._max_events = max_events
+        self._on_updates = on_updates
         self._lock = threading.Lock()
         self.lost = 0
 
@@ -35,6 +43,10 @@ class Outbox:
 
     def add(self, updates: Iterable[EventUpdate]) -> None:
         """Keep updates until they are acknowledged; an older revision never replaces a newer one."""
+        updates = tuple(updates)
+        if not updates:
+            return
+        self._on_updates(updates)
         with self._lock:
             for update in updates:
                 known = self._pending.get(update.id)

@@ -12,12 +12,13 @@ from streamkd.types import CameraState, CameraStatus, DropReason
 from streamkd_service.runtime.ports import CameraTotals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from streamkd.bundle import StudentSpec
     from streamkd.clock import Clock
     from streamkd.config import CameraConfig
     from streamkd.media.mailbox import MailboxSet
+    from streamkd.media.packets import PacketBuffer
     from streamkd_service.runtime.engine_loop import CameraAnswers
     from streamkd_service.runtime.histograms import Histogram
 
@@ -81,6 +82,7 @@ class ReaderPool:
         self._lock = threading.Lock()
         self.spec: StudentSpec | None = None  # set before the first reader starts
         self.max_frame_age_s = 0.5
+        self.packets: Callable[[], PacketBuffer] | None = None  # makes a camera's buffer; None: nothing is kept
 
     def ids(self) -> list[str]:
         return list(self._running)
@@ -99,6 +101,7 @@ class ReaderPool:
                 clock=self._clock,
                 max_frame_age_s=self.max_frame_age_s,
                 on_decode_ms=self._decode_ms.observe,
+                packets=None if self.packets is None else self.packets(),
             )
             with self._lock:
                 self._running[config.id] = _Running(config, reader)
@@ -136,6 +139,12 @@ class ReaderPool:
         if jpeg is None:
             raise UnavailableError(f"Camera {camera_id!r} gives no picture now.", hint="See its state.")
         return jpeg
+
+    def packets_of(self, camera_id: str) -> PacketBuffer | None:
+        """What the camera has just sent; None where nothing is kept."""
+        with self._lock:
+            running = self._running.get(camera_id)
+        return None if running is None else running.reader.packets
 
     # --- telling ---------------------------------------------------------------------------------------------------
 

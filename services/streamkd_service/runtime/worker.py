@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,10 @@ import structlog
 from streamkd.clock import SystemClock
 from streamkd.errors import StreamkdError, UnavailableError
 from streamkd.media.mailbox import MailboxSet
+from streamkd.media.packets import PacketBuffer
 from streamkd.pipeline import GAP_S, Pipeline
 from streamkd.refresh.harvest import Harvester, HarvestPlan
+from streamkd_service.runtime.clips import ClipCourier, buffer_bytes, clip_plan
 from streamkd_service.runtime.engine_loop import EngineLoop
 from streamkd_service.runtime.histograms import LATENCY_BOUNDS_MS, Histogram
 from streamkd_service.runtime.outbox import Outbox
@@ -35,14 +38,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from streamkd.clock import Clock
-    from streamkd.config import CameraConfig
+    from streamkd.config import CameraConfig, EventsConfig
     from streamkd.engine import InferenceEngine
     from streamkd.refresh.harvest import HarvestedClip
-    from streamkd.types import Frame, FrameResult
+    from streamkd.types import EventUpdate, Frame, FrameResult
+    from streamkd_service.runtime.clips import SendPiece
     from streamkd_service.runtime.ports import Assignment, ReportReply
 
 _REPORT_EVERY_S = 0.3
 _COMMAND_S = 5.0
+_LAST_CLIPS_S = 0.5
 _log = structlog.get_logger(__name__)
 
 
@@ -56,6 +61,8 @@ class Worker:
         on_rejected: Called when the Controller no longer accepts this incarnation, or when its engine loop failed:
             the process is to end.
         on_results: Sees every batch's frames and results, on the engine loop's thread.
+        clip_dir: A folder of its own for event clips on their way; None: no clips are made.
+        send_clip: Delivers a piece of a clip; see `ClipCourier`.
     """
 
     def __init__(
@@ -68,6 +75,8 @@ class Worker:
         on_rejected: Callable[[], None] = lambda: None,
         on_results: Callable[[Sequence[Frame], Sequence[FrameResult]], None] | None = None,
         report_every_s: float = _REPORT_EVERY_S,
+        clip_dir: Path | None = None,
+        send_clip: SendPiece | None = None,
     ) -> None:
         self.worker_id = worker_id
         self.epoch = uuid.uuid4().hex
@@ -77,7 +86,9 @@ class Worker:
         self._on_rejected = on_rejected
         self._on_results = on_results
         self._report_every_s = report_every_s
-        self._outbox = Outbox()
+        self._outbox = Outbox(on_updates=self._follow_events)
+        self._clip_dir, self._send_clip = clip_dir, send_clip
+        self._courier: ClipCourier | None = None
         self._mailboxes = MailboxSet()
         self._loop = EngineLoop(self._mailboxes, self._outbox, self._clock, self._saw)
         self._decode_ms = Histogram(LATENCY_BOUNDS_MS)
@@ -113,7 +124,9 @@ class Worker:
         while True:
             waiting = len(self._outbox)
             if not self._report_once() or not 0 < len(self._outbox) < waiting:
-                return
+                break
+        if self._courier is not None:
+            self._courier.stop(_LAST_CLIPS_S)
 
     # --- asked from outside ----------------------------------------------------------------------------------------
 
@@ -227,12 +240,25 @@ class Worker:
             return
         if wanted.revision != self._applied_revision:
             self._loop.max_frame_age_s = self._readers.max_frame_age_s = wanted.student.max_frame_age_s
+            self._prepare_clips(wanted.events)
             self._apply_cameras(wanted.cameras)
             self._applied_revision = wanted.revision
         silent = self._readers.ids()
         self._command(lambda: self._loop.end_silent(silent, GAP_S))
         if not self._loop.pipeline.swap_pending:
             self._answering = self._loop.pipeline.model_version
+
+    def _prepare_clips(self, events: EventsConfig) -> None:
+        if self._courier is not None or self._clip_dir is None or self._send_clip is None or not events.clips:
+            return
+        plan = clip_plan(events)
+        self._readers.packets = partial(PacketBuffer, plan.buffer_s, buffer_bytes(events))
+        self._courier = ClipCourier(self._clip_dir, plan, self._readers.packets_of, self._send_clip, self._clock)
+        self._courier.start()
+
+    def _follow_events(self, updates: Sequence[EventUpdate]) -> None:
+        if self._courier is not None:
+            self._courier.offer(updates)
 
     def _use(self, engine: InferenceEngine, wanted: Assignment) -> None:
         """On the loop's thread: begin with a model, or move over to another."""

@@ -141,6 +141,7 @@ function wireEvent(row, id) {
   };
   row.querySelector(".confirm").addEventListener("click", () => judge("confirmed"));
   row.querySelector(".reject").addEventListener("click", () => judge("rejected"));
+  row.querySelector(".clip").addEventListener("click", () => play(events.get(id).data));
 }
 
 async function paintEvent(known) {
@@ -154,12 +155,32 @@ async function paintEvent(known) {
   row.querySelector(".event-score").textContent = number(data.score);
   row.querySelector(".confirm").setAttribute("aria-pressed", String(data.verdict === "confirmed"));
   row.querySelector(".reject").setAttribute("aria-pressed", String(data.verdict === "rejected"));
+  row.querySelector(".clip").hidden = !data.links.clip;
   if (!data.has_snapshot || known.pictured === data.score) return;
   known.pictured = data.score; // a higher score brings a new picture
   const path = `/v1/events/${encodeURIComponent(data.id)}/snapshot.jpg`;
   const picture = await pictureUrl(path, session?.signal);
   if (picture) setPicture(row.querySelector("img"), picture, `${data.label} on ${name}`);
 }
+
+// A clip is fetched whole, because a <video> could not send the token; they are a few megabytes.
+async function play(data) {
+  const player = $("player");
+  const clip = await pictureUrl(data.links.clip, session?.signal);
+  if (!clip) return showProblem(new Error("The clip of this event is not there any more."));
+  $("player-title").textContent = `${data.label} · ${cameras.get(data.camera_id)?.data.name || data.camera_id} · ${clock(data.start_utc)}`;
+  player.querySelector("video").src = clip;
+  Object.assign(player.querySelector(".save"), { href: clip, download: `${data.camera_id}-${data.id}.mp4` });
+  player.showModal();
+}
+
+$("player").addEventListener("close", () => {
+  const video = $("player").querySelector("video");
+  URL.revokeObjectURL(video.src);
+  video.removeAttribute("src");
+  video.load();
+});
+$("player-close").addEventListener("click", () => $("player").close());
 
 // --- model and refreshes -------------------------------------------------------------------------------------------
 
