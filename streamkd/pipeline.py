@@ -147,6 +147,7 @@ class Pipeline:
             model_version=answer.spec.version,
             updates=tuple(updates),
             action_opens_at=None if rule is None else rule.open_at,
+            anomaly_certified=normality.certified,
         )
 
     def _give_up(self, camera: _Camera, version: str) -> list[EventUpdate]:

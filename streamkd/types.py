@@ -136,6 +136,7 @@ class FrameResult:
     model_version: str
     updates: tuple[EventUpdate, ...] = ()
     action_opens_at: float | None = None  # the smoothed score at which `action` opens an event; None: it opens none
+    anomaly_certified: bool = False  # whether the anomaly threshold has its finite-sample guarantee
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ class CameraStatus:
     action_score: float = 0.0
     action_opens_at: float | None = None
     anomaly_score: float | None = None
+    anomaly_certified: bool = False
     model_version: str = ""
     next_attempt_in_s: float | None = None
 

@@ -15,10 +15,12 @@ class Normality:
     Attributes:
         raw: The model's own unit, rising with unusualness; comparable over time on one camera.
         score: 0..1, 0.5 at the camera's own threshold; None while its history is too short for one.
+        certified: The threshold keeps its false-alarm budget on exchangeable footage; else it is a guess.
     """
 
     raw: float
     score: float | None
+    certified: bool = False
 
 
 class NormalityModel(Protocol):

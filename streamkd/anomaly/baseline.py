@@ -27,12 +27,12 @@ class MotionBaseline:
     def update(self, grey: UInt8Array, pts_s: float, *, frozen: bool) -> Normality:
         """Judge a frame, then learn from it unless `frozen`."""
         raw = self._motion.add(grey)
-        limit = self._threshold.value
+        limit, certified = self._threshold.value, self._threshold.certified
         if frozen:
             self._threshold.forget_recent()
         else:
             self._threshold.learn(raw, pts_s)
-        return Normality(raw, None if limit is None else relative_score(raw, limit))
+        return Normality(raw, None if limit is None else relative_score(raw, limit), certified)
 
     def begin_segment(self) -> None:
         """Forget the previous frame, keep the history."""

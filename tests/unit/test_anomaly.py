@@ -108,6 +108,11 @@ def test_there_is_no_score_before_the_warm_up_is_over():
     assert 30.0 <= first / 5.0 <= 30.0 + 2 * BLOCK_S + 1.0
 
 
+@pytest.mark.parametrize(("aim_per_day", "certified"), [(2.0, False), (5000.0, True)])
+def test_a_threshold_is_certified_once_there_are_enough_blocks_for_the_aim(aim_per_day, certified):
+    assert run(MotionBaseline(30.0, aim_per_day), quiet(300))[-1].certified is certified
+
+
 def test_usual_motion_stays_below_half():
     results = run(MotionBaseline(30.0, 2.0), quiet(600))
     assert max(result.score for result in results if result.score is not None) < 0.5

@@ -292,6 +292,12 @@ def test_the_anomaly_score_is_unknown_at_first():
     assert play(pipeline(), [GREY] * 10)[-1].anomaly_score is None
 
 
+def test_a_result_says_whether_the_anomaly_threshold_is_certified():
+    generous = EVENTS.model_copy(update={"anomaly_false_alarms_per_day": 5000.0})
+    known = [play(pipeline(events=events), [GREY] * 200)[-1].anomaly_certified for events in (EVENTS, generous)]
+    assert known == [False, True]
+
+
 def test_no_anomaly_event_where_they_are_off():
     assert updates_of(unusual(pipeline(None, camera(anomalies=False)))[1]) == []
 

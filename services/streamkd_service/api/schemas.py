@@ -135,6 +135,7 @@ class CameraStatusOut(BaseModel):
         action_score=0.07,
         action_opens_at=0.68,
         anomaly_score=0.31,
+        anomaly_certified=False,
         model_version="shipped",
         next_attempt_in_s=None,
     )
@@ -157,6 +158,9 @@ class CameraStatusOut(BaseModel):
         default=None, description="the smoothed score at which it opens an event on this camera; null: it opens none"
     )
     anomaly_score: float | None = Field(default=None, description="null while the camera's own history is too short")
+    anomaly_certified: bool = Field(
+        default=False, description="whether its threshold rests on enough history for the false-alarm budget"
+    )
     model_version: str = ""
     next_attempt_in_s: float | None = Field(default=None, description="while backing off: until the next attempt")
 

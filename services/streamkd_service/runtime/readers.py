@@ -214,6 +214,7 @@ def merge_status(status: CameraStatus, answers: CameraAnswers | None, now_s: flo
         action_score=result.action_score,
         action_opens_at=result.action_opens_at,
         anomaly_score=result.anomaly_score,
+        anomaly_certified=result.anomaly_certified,
         model_version=result.model_version,
     )
 
