@@ -79,7 +79,8 @@ class ApiClient:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         except OSError as error:
-            raise InputError(f"{target} can't be written: {error.strerror}.", hint="Name another with --out.") from error
+            what = f"{target} can't be written: {error.strerror}."
+            raise InputError(what, hint="Name another with --out.") from error
         finally:
             partial.unlink(missing_ok=True)
         return target.stat().st_size
