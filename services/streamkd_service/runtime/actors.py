@@ -120,7 +120,7 @@ class WorkerActor:
 
 @dataclass(frozen=True, slots=True)
 class RayWorkers:
-    """The Controller's way to its workers (`controller.WorkersPort`)."""
+    """The Controller's way to its workers (`ports.WorkersPort`)."""
 
     namespace: str
 
@@ -145,7 +145,7 @@ class RayWorkers:
 
 
 class RayJobs:
-    """Long work in a process of its own, at the lowest priority (`controller.JobsPort`)."""
+    """Long work in a process of its own, at the lowest priority (`ports.JobsPort`)."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace

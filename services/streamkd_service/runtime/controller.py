@@ -11,9 +11,8 @@ import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -28,13 +27,9 @@ from streamkd_service.runtime.desired import Desired, check_labels, patched, unk
 from streamkd_service.runtime.fleet import Fleet
 from streamkd_service.runtime.housekeeping import Housekeeping
 from streamkd_service.runtime.models import Models
-from streamkd_service.runtime.ports import (
-    CameraView,
-    ChangeBatch,
-    ReportReply,
-    SystemView,
-    WorkerView,
-)
+from streamkd_service.runtime.news import News
+from streamkd_service.runtime.overview import system_view
+from streamkd_service.runtime.ports import CameraView, ReportReply
 from streamkd_service.runtime.refresh_runner import RefreshRunner
 
 if TYPE_CHECKING:
@@ -46,37 +41,22 @@ if TYPE_CHECKING:
     from streamkd.store.records import CameraRecord, EventRecord, ModelRecord, RefreshRecord
     from streamkd.store.repository import Repository
     from streamkd.types import CameraStatus, Verdict
-    from streamkd_service.runtime.ports import CameraPatch, ClipAnalysis, RefreshRequest, WorkerReport, WorkerTotals
+    from streamkd_service.runtime.ports import (
+        CameraPatch,
+        ChangeBatch,
+        ClipAnalysis,
+        JobsPort,
+        RefreshRequest,
+        SystemView,
+        WorkerReport,
+        WorkersPort,
+        WorkerTotals,
+    )
 
 T = TypeVar("T")
 _WATCH_EVERY_S = 1.0
 _INFER_ENTRY = "streamkd_service.runtime.infer:analyse_clip"
 _log = structlog.get_logger(__name__)
-
-
-class WorkersPort(Protocol):
-    """What the Controller asks of a worker directly; everything else goes by reports and assignments."""
-
-    async def snapshot(self, worker_id: str, camera_id: str) -> bytes: ...
-
-    async def harvest(
-        self, worker_id: str, seconds: float, clip_s: float, per_camera: int, out_dir: Path
-    ) -> list[HarvestedClip]: ...
-
-
-class JobsPort(Protocol):
-    """Long work in another process; `entry` is "package.module:function"."""
-
-    async def run_job(
-        self,
-        entry: str,
-        kwargs: dict[str, Any],
-        progress: Callable[[str, float], None] | None = None,
-        *,
-        nice: int = 19,
-    ) -> Any: ...
-
-    def progressed(self, job_id: str, detail: str, fraction: float) -> None: ...
 
 
 class Controller:
@@ -104,7 +84,6 @@ class Controller:
         self._clock = clock or SystemClock()
         self._fleet = Fleet(worker_ids)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self._news = asyncio.Event()
         self._published: dict[str, tuple[object, ...]] = {}
         self._editing = asyncio.Lock()  # reading a camera's settings and writing them is one step
         self._leaving = ""  # the camera that is being removed: that it is gone is the last word on it
@@ -115,6 +94,7 @@ class Controller:
         self._desired = Desired(worker_ids, first_revision=int(self._started_utc.timestamp() * 1000))
         self._tasks: list[asyncio.Task[None]] = []
         self._repository: Repository
+        self._news: News
         self._models: Models
         self._runner: RefreshRunner
 
@@ -129,6 +109,7 @@ class Controller:
             BundleError: The configured student can't be used.
         """
         self._repository = await self.db(partial(open_repository, self.config.store.url.get_secret_value()))
+        self._news = News(self._repository, self.db, self._clock)
         self._models = await self.db(partial(Models.open, self.config, self._repository, self._clock))
         records = await self.db(partial(self._repository.sync_config_cameras, self.config.cameras))
         self._desired.put(*records)
@@ -304,22 +285,11 @@ class Controller:
 
     async def changes_after(self, seq: int, timeout_s: float, limit: int = 500) -> ChangeBatch:
         """Changes newer than `seq`; waits up to `timeout_s` for the first."""
-        deadline_s = self._clock.monotonic_s() + timeout_s
-        while True:
-            news = self._news  # taken before reading: what is committed meanwhile sets it
-            reset, latest, changes = await self.db(partial(self._repository.changes_after, seq, limit))
-            left_s = deadline_s - self._clock.monotonic_s()
-            if reset or changes or left_s <= 0:
-                return ChangeBatch(reset, latest, changes)
-            try:
-                await asyncio.wait_for(news.wait(), left_s)
-            except TimeoutError:
-                return ChangeBatch(reset=False, latest_seq=latest, changes=())
+        return await self._news.after(seq, timeout_s, limit)
 
     def announce(self) -> None:
         """Wake who waits for changes; after the commit, never before."""
-        self._news.set()
-        self._news = asyncio.Event()
+        self._news.announce()
 
     # --- models and refreshes --------------------------------------------------------------------------------------
 
@@ -388,22 +358,12 @@ class Controller:
     # --- the whole -------------------------------------------------------------------------------------------------
 
     async def system(self) -> SystemView:
-        now_s = self._clock.monotonic_s()
-        by_state: dict[str, int] = {}
-        for record in self._desired.records:
-            state = str(self._status(record.config).state)
-            by_state[state] = by_state.get(state, 0) + 1
-        workers = tuple(self._worker_view(worker_id, now_s) for worker_id in self._fleet.workers)
-        live = self._models.live.version
-        loaded = all(worker.model_version == live for worker in self._fleet.workers.values())
-        return SystemView(
-            version=installed_version("streamkd"),
-            started_utc=self._started_utc,
-            uptime_s=now_s - self._started_s,
-            ready=loaded and all(worker.alive for worker in workers),
-            model_version=live,
-            workers=workers,
-            cameras_by_state=by_state,
+        return system_view(
+            self._fleet,
+            self._desired,
+            now_s=self._clock.monotonic_s(),
+            started=(self._started_utc, self._started_s),
+            live_version=self._models.live.version,
             open_events=await self.db(self._repository.count_open),
             store=self._repository.kind,
             refresh_running=self._runner.running,
@@ -412,19 +372,5 @@ class Controller:
     async def totals(self) -> list[WorkerTotals]:
         return self._fleet.totals()
 
-    def _worker_view(self, worker_id: str, now_s: float) -> WorkerView:
-        worker = self._fleet.workers[worker_id]
-        totals = self._fleet.totals_of(worker_id)
-        return WorkerView(
-            worker_id=worker_id,
-            node=worker.node,
-            alive=worker.alive(now_s),
-            cameras=sum(placed == worker_id for placed in self._desired.placement.values()),
-            last_report_age_s=worker.age_s(now_s),
-            rss_bytes=0 if totals is None else totals.rss_bytes,
-            cpu_s=0.0 if totals is None else totals.cpu_s,
-            restarts=worker.restarts,
-        )
 
-
-__all__ = ["Controller", "JobsPort", "WorkersPort"]
+__all__ = ["Controller"]

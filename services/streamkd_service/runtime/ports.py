@@ -8,11 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streamkd.config import CameraConfig, EventsConfig, StudentConfig
 from streamkd.store.records import CameraOrigin, Change, EventRecord, ModelRecord, RefreshRecord
 from streamkd.types import CameraStatus, EventUpdate, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamkd.refresh.harvest import HarvestedClip
 
 # --- worker ↔ controller -------------------------------------------------------------------------------------------
 
@@ -89,6 +94,34 @@ class ReportReply:
 
     accepted: bool
     assignment: Assignment | None
+
+
+# --- controller → workers and jobs ---------------------------------------------------------------------------------
+
+
+class WorkersPort(Protocol):
+    """What the Controller asks of a worker directly; everything else goes by reports and assignments."""
+
+    async def snapshot(self, worker_id: str, camera_id: str) -> bytes: ...
+
+    async def harvest(
+        self, worker_id: str, seconds: float, clip_s: float, per_camera: int, out_dir: Path
+    ) -> list[HarvestedClip]: ...
+
+
+class JobsPort(Protocol):
+    """Long work in another process; `entry` is "package.module:function"."""
+
+    async def run_job(
+        self,
+        entry: str,
+        kwargs: dict[str, Any],
+        progress: Callable[[str, float], None] | None = None,
+        *,
+        nice: int = 19,
+    ) -> Any: ...
+
+    def progressed(self, job_id: str, detail: str, fraction: float) -> None: ...
 
 
 # --- API ↔ controller ----------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from streamkd.refresh.harvest import HarvestedClip
     from streamkd.store.records import ModelRecord
     from streamkd.store.repository import Repository
-    from streamkd_service.runtime.ports import CameraView, SystemView
+    from streamkd_service.runtime.ports import CameraView, JobsPort, SystemView
 
 _TELL_EVERY_S = 1.0
 _SWAP_WITHIN_S = 90.0
@@ -49,26 +49,13 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-class Jobs(Protocol):
-    """See `controller.JobsPort`."""
-
-    async def run_job(
-        self,
-        entry: str,
-        kwargs: dict[str, Any],
-        progress: Callable[[str, float], None] | None = None,
-        *,
-        nice: int = 19,
-    ) -> Any: ...
-
-
 class RefreshHost(Protocol):
     """What the runner asks of the Controller."""
 
     config: Config
 
     @property
-    def jobs(self) -> Jobs: ...
+    def jobs(self) -> JobsPort: ...
 
     @property
     def repository(self) -> Repository: ...
