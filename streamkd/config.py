@@ -46,6 +46,16 @@ class CameraConfig(_Section):
     read_timeout_s: float = Field(
         default=5.0, gt=0, le=60, description="seconds without a packet that end a connection"
     )
+    decode: Literal["all", "keyframes"] = Field(
+        default="all", description="keyframes: nothing else is decoded; a tenth of the cost, an answer per keyframe"
+    )
+    skip_loop_filter: Literal["none", "nonkey", "all"] = Field(
+        default="none", description="frames whose deblocking is left out: cheaper decoding, slightly wrong pictures"
+    )
+    skip_still: bool = Field(default=True, description="a still scene's frames are decoded when it wakes up, if at all")
+    priority: int = Field(
+        default=0, ge=-100, le=100, description="who keeps its rate longest when the machine can't do it all"
+    )
 
     @field_validator("url")
     @classmethod

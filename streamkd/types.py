@@ -83,6 +83,8 @@ class Frame:
         rgb: `[S, S, 3]` uint8, the student's input size.
         grey: `[240, 360]` uint8, the size of the motion baseline.
         picture: The full-size frame, for snapshots.
+        source_pts_s: The time that the source itself gave the frame; None if it gave none.
+        caught_up: It was skipped when it came, as part of a still scene, and is analysed now because the scene woke up.
     """
 
     camera_id: str
@@ -92,6 +94,8 @@ class Frame:
     rgb: UInt8Array
     grey: UInt8Array
     picture: Picture | None = None
+    source_pts_s: float | None = None
+    caught_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

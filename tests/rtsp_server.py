@@ -6,7 +6,8 @@ Run with Debian's own Python, which has GStreamer's bindings:
 
 Prints "ready rtsp://127.0.0.1:8554" when it listens. Every client gets the file from its beginning, at its own pace;
 at the file's end the stream ends, and whoever connects again gets it anew. With --shared all clients of a mount see
-the same moment.
+the same moment. With --report a line "playing NAME SECONDS" says when a client's stream began, on the machine's
+monotonic clock: the picture with PTS t is sent at SECONDS + t.
 """
 
 import argparse
@@ -30,6 +31,7 @@ def parse_arguments():
     parser.add_argument("--mount", action="append", default=[], metavar="NAME=FILE", help="an H.264 MP4; repeatable")
     parser.add_argument("--audio-mount", action="append", default=[], metavar="NAME", help="a stream without video")
     parser.add_argument("--shared", action="store_true", help="all clients of a mount see the same moment")
+    parser.add_argument("--report", action="store_true", help="say when each stream began")
     parser.add_argument("--user", help="ask for this user and --password (basic authentication)")
     parser.add_argument("--password", default="")
     return parser.parse_args()
@@ -45,6 +47,20 @@ def make_factory(launch, shared, user):
         permissions.add_permission_for_role("viewer", "media.factory.construct", True)
         factory.set_permissions(permissions)
     return factory
+
+
+def report_beginnings(name, factory):
+    def say(pipeline):
+        began_ns = pipeline.get_base_time()
+        if began_ns:
+            print(f"playing {name} {began_ns / 1e9:.6f}", flush=True)
+        return not began_ns  # the state may be told a moment before the time is set: ask again
+
+    def changed(media, state):
+        if state == Gst.State.PLAYING:
+            GLib.timeout_add(20, say, media.get_element().get_parent())
+
+    factory.connect("media-configure", lambda _factory, media: media.connect("new-state", changed))
 
 
 def ask_for_password(server, user, password):
@@ -66,7 +82,10 @@ def main():
     mounts = server.get_mount_points()
     for mount in arguments.mount:
         name, _, path = mount.partition("=")
-        mounts.add_factory(f"/{name}", make_factory(VIDEO.format(path=path), arguments.shared, arguments.user))
+        factory = make_factory(VIDEO.format(path=path), arguments.shared, arguments.user)
+        if arguments.report:
+            report_beginnings(name, factory)
+        mounts.add_factory(f"/{name}", factory)
     for name in arguments.audio_mount:
         mounts.add_factory(f"/{name}", make_factory(AUDIO_ONLY, arguments.shared, arguments.user))
     if not server.attach(None):

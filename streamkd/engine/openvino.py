@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,17 @@ class OpenVinoEngine:
         """Run every batch size once."""
         for slot in self._slots.values():
             slot.request.infer()
+
+    def bare_request(self, batch: int, rng: np.random.Generator) -> Callable[[], object]:
+        """One inference of a batch of noise from zero state, and nothing else: what benchmarks compare with.
+
+        Args:
+            batch: One of `BATCH_SIZES`.
+            rng: Of the noise.
+        """
+        slot = self._slots[batch]
+        slot.frame[:] = rng.integers(0, 256, slot.frame.shape, np.uint8)
+        return slot.request.infer  # type: ignore[no-any-return]
 
     def step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
         """Advance `B` cameras by one frame, in pieces of at most `BATCH_SIZES[-1]`."""

@@ -9,7 +9,7 @@ from av.video.reformatter import VideoReformatter
 from streamkd.media.convert import to_grey, to_student_rgb
 from streamkd.media.pictures import AvPicture
 from streamkd.media.sampler import Sampler
-from streamkd.media.timestamps import TimestampRepair
+from streamkd.media.timestamps import Stamp, TimestampRepair
 from streamkd.types import Frame
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class DueFrames:
     Args:
         camera_id: Name in the frames.
         rate_hz: Of the student.
-        size: Height and width of the student's input.
+        size: Height and width of the pictures that the student gets.
         first_segment: Number of the first segment.
     """
 
@@ -33,23 +33,27 @@ class DueFrames:
         self._sampler = Sampler(rate_hz)
         self._rgb_scaler, self._grey_scaler = VideoReformatter(), VideoReformatter()
         self._shape: tuple[int, int] | None = None
+        self._rate_hz = rate_hz
+        self._last: tuple[float, float] | None = None  # the last frame's own time and its repaired PTS
         self.due = 0
 
     def restart(self, *, fps: float = 0.0) -> None:
         """A new connection: the next frame begins a new segment."""
+        self._last = None
         self._repair.restart(interval_s=1.0 / fps if fps > 0 else None)
 
-    def push(self, decoded: DecodedFrame) -> Frame | None:
-        """The frame as the student gets it if it is due, else None."""
+    def push(self, decoded: DecodedFrame, *, anyway: bool = False) -> Frame | None:
+        """The frame as the student gets it if it is due (or wanted anyway), else None."""
         shape = (decoded.frame.width, decoded.frame.height)
         if shape != self._shape:
             if self._shape is not None:
                 self._repair.restart()
             self._shape = shape
-        stamp = self._repair.repair(decoded.raw_pts_s)
-        if not self._sampler.due(stamp.segment, stamp.pts_s):
+        stamp = self._stamp(decoded.raw_pts_s)
+        due = self._sampler.due(stamp.segment, stamp.pts_s)
+        self.due += due
+        if not due and not anyway:
             return None
-        self.due += 1
         return Frame(
             camera_id=self._camera_id,
             segment=stamp.segment,
@@ -58,7 +62,37 @@ class DueFrames:
             rgb=to_student_rgb(decoded.frame, self._size, self._rgb_scaler),
             grey=to_grey(decoded.frame, self._grey_scaler),
             picture=AvPicture(decoded.frame),
+            source_pts_s=decoded.raw_pts_s,
         )
+
+    def skip(self, raw_pts_s: float) -> bool:
+        """A frame that is not decoded: its time passes all the same. Returns whether it would have been due."""
+        stamp = self._stamp(raw_pts_s)
+        due = self._sampler.due(stamp.segment, stamp.pts_s)
+        self.due += due
+        return due
+
+    @property
+    def next_source_s(self) -> float | None:
+        """The source's own time from which on a frame is due; None: the next one may be."""
+        next_s = self._sampler.next_s
+        return None if self._last is None or next_s is None else self._last[0] + next_s - self._last[1]
+
+    @property
+    def rate_hz(self) -> float:
+        """How many frames a second are due."""
+        return self._rate_hz
+
+    def set_rate(self, rate_hz: float) -> None:
+        """Another rate from the next frame on; no new segment."""
+        if rate_hz != self._rate_hz:
+            self._rate_hz = rate_hz
+            self._sampler.set_rate(rate_hz)
+
+    def _stamp(self, raw_pts_s: float | None) -> Stamp:
+        stamp = self._repair.repair(raw_pts_s)
+        self._last = None if raw_pts_s is None else (raw_pts_s, stamp.pts_s)
+        return stamp
 
 
 __all__ = ["DueFrames"]

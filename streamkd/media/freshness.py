@@ -53,6 +53,10 @@ class ArrivalClock:
             self._offset_s = min(offset_s, risen_s)
         self._at_s, self._raw_s = max(self._at_s, arrived_s), raw_pts_s
 
+    def expected_s(self, raw_pts_s: float) -> float | None:
+        """When a frame arrives at the earliest; None before anything was learnt."""
+        return None if self._offset_s is None else self._offset_s + raw_pts_s
+
     def age_s(self, arrived_s: float, raw_pts_s: float) -> float:
         """How old a frame is, after `learn`."""
         return 0.0 if self._offset_s is None else max(0.0, arrived_s - raw_pts_s - self._offset_s)
@@ -83,6 +87,10 @@ class FreshnessGate:
             None  # (time, age) of the first of the latest run of stale frames
         )
         self.stale = 0
+
+    def expected_s(self, raw_pts_s: float) -> float | None:
+        """When a frame arrives at the earliest; None where that is not known."""
+        return self._clock.expected_s(raw_pts_s) if self._timed and self._held is None else None
 
     def push(self, frame: DecodedFrame) -> list[DecodedFrame]:
         """The fresh frames that can be given on now that `frame` has arrived, `arrived_s` less what they were late by.

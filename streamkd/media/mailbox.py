@@ -1,14 +1,20 @@
-"""One slot a camera between its reader and the engine: the newest frame wins, what it replaces is counted."""
+"""One slot a camera between its reader and the engine: the newest frame wins, what it replaces is counted.
+
+Frames that are caught up on (`Frame.caught_up`) are not replaced: they queue in front of the newest, so many at most.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamkd.types import Frame
+
+MOST_WAITING = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +25,12 @@ class MailboxCounts:
     taken: int = 0
     superseded: int = 0  # a newer frame took the slot
     discarded: int = 0  # still there when the mailbox was removed
-    pending: int = 0  # 0 or 1
+    pending: int = 0  # 0 or 1, and frames that are caught up on
 
 
 @dataclass(slots=True)
 class _Slot:
-    frame: Frame | None = None
+    waiting: deque[Frame] = field(default_factory=deque)  # oldest first; only the last may not be caught up on
     put: int = 0
     taken: int = 0
     superseded: int = 0
@@ -48,14 +54,19 @@ class MailboxSet:
         """Leave a frame for the engine; returns the one that it replaces, which is counted as superseded."""
         with self._changed:
             slot = self._slots.setdefault(frame.camera_id, _Slot())
-            replaced, slot.frame = slot.frame, frame
             slot.put += 1
             slot.segment = max(slot.segment, frame.segment)
-            if replaced is None:
+            replaced = None
+            if slot.waiting and not slot.waiting[-1].caught_up:
+                replaced = slot.waiting.pop()
+            elif len(slot.waiting) >= MOST_WAITING:
+                replaced = slot.waiting.popleft()
+            if replaced is not None:
+                slot.superseded += 1
+            elif not slot.waiting:
                 self._full += 1
                 self._changed.notify()
-            else:
-                slot.superseded += 1
+            slot.waiting.append(frame)
             return replaced
 
     def wait(self, timeout_s: float) -> bool:
@@ -70,6 +81,11 @@ class MailboxSet:
             self._woken = False
             return self._full > 0
 
+    def oldest_s(self) -> float | None:
+        """When the frame that has waited longest was received; None if none waits."""
+        with self._changed:
+            return min((slot.waiting[0].received_s for slot in self._slots.values() if slot.waiting), default=None)
+
     def wake(self) -> None:
         """End the present (or the next) `wait` now."""
         with self._changed:
@@ -77,15 +93,14 @@ class MailboxSet:
             self._changed.notify()
 
     def collect(self) -> list[Frame]:
-        """Take every waiting frame, at most one of each camera, the one that has waited longest first."""
+        """Take the oldest waiting frame of every camera that has one, the one that has waited longest first."""
         with self._changed:
             frames = []
             for slot in self._slots.values():
-                if slot.frame is not None:
-                    frames.append(slot.frame)
-                    slot.frame = None
+                if slot.waiting:
+                    frames.append(slot.waiting.popleft())
                     slot.taken += 1
-            self._full = 0
+                    self._full -= not slot.waiting
         return sorted(frames, key=lambda frame: frame.received_s)
 
     def take(self, timeout_s: float) -> list[Frame]:
@@ -93,12 +108,12 @@ class MailboxSet:
         return self.collect() if self.wait(timeout_s) else []
 
     def remove(self, camera_id: str) -> None:
-        """Throw away a camera's waiting frame; its counts stay, because counts never fall."""
+        """Throw away a camera's waiting frames; its counts stay, because counts never fall."""
         with self._changed:
             slot = self._slots.get(camera_id)
-            if slot is not None and slot.frame is not None:
-                slot.frame = None
-                slot.discarded += 1
+            if slot is not None and slot.waiting:
+                slot.discarded += len(slot.waiting)
+                slot.waiting.clear()
                 self._full -= 1
 
     def next_segment(self, camera_id: str) -> int:
@@ -113,8 +128,7 @@ class MailboxSet:
             slot = self._slots.get(camera_id)
             if slot is None:
                 return MailboxCounts()
-            pending = int(slot.frame is not None)
-            return MailboxCounts(slot.put, slot.taken, slot.superseded, slot.discarded, pending)
+            return MailboxCounts(slot.put, slot.taken, slot.superseded, slot.discarded, len(slot.waiting))
 
 
-__all__ = ["MailboxCounts", "MailboxSet"]
+__all__ = ["MOST_WAITING", "MailboxCounts", "MailboxSet"]

@@ -43,6 +43,31 @@ def continues_picture(data: bytes, codec: str) -> bool:
     return False
 
 
+def begins_anew(packet: _Packet, codec: str) -> bool:
+    """Whether decoding can begin with a keyframe and nothing before it is needed by what follows.
+
+    That is an IDR picture: H.264 NAL type 5 (table 7-1), H.265 types 19 and 20. Other keyframes (recovery points, CRA)
+    may be followed by pictures that refer to what came before them.
+
+    Args:
+        packet: A keyframe, Annex B.
+        codec: For others than "h264" and "hevc" every keyframe is one.
+    """
+    if codec not in {"h264", "hevc"}:
+        return True
+    data = bytes(memoryview(packet)[:_HEAD_BYTES])
+    at = data.find(_START_CODE)
+    while 0 <= at < len(data) - 3:
+        header = data[at + 3]
+        if codec == "h264":
+            if 1 <= header & 0x1F <= 5:
+                return header & 0x1F == 5
+        elif header >> 1 & 0x3F <= 31:
+            return header >> 1 & 0x3F in {19, 20}
+        at = data.find(_START_CODE, at + 3)
+    return False
+
+
 class PieceJoiner:
     """Joins the pieces of one connection's pictures.
 
@@ -86,4 +111,4 @@ def _joined(first: _Packet, rest: list[bytes]) -> _Packet:
     return whole
 
 
-__all__ = ["PieceJoiner", "continues_picture"]
+__all__ = ["PieceJoiner", "begins_anew", "continues_picture"]

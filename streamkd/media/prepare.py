@@ -25,7 +25,7 @@ _BIT_RATE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Coded:
+class Coded:
     """One coded picture; muxing rewrites a packet's times, so the bytes are kept and a packet is made for each use."""
 
     data: bytes
@@ -41,6 +41,7 @@ def join_clips(
     fps: int = 15,
     min_duration_s: float = 300.0,
     gop: int = 30,
+    crf: float | None = None,
     restyle: Callable[[UInt8Array], UInt8Array] | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> None:
@@ -57,6 +58,7 @@ def join_clips(
         fps: Frame rate; clips of another rate are resampled, at their own speed.
         min_duration_s: The recording ends with the first pass that reaches it.
         gop: Frames from keyframe to keyframe.
+        crf: x264's quality, kept whatever the bitrate becomes (at most 2 Mbit/s); None: a bitrate of 1 Mbit/s is kept.
         restyle: Changes every picture, `[height, width, 3]` uint8 RGB, before it is coded.
         progress: Called now and then with the share that is done, 0 to 1.
 
@@ -65,57 +67,68 @@ def join_clips(
     """
     if not paths:
         raise InputError("There are no clips to join.", hint="Name at least one video file.")
-    coded: list[_Coded] = []
+    coded: list[Coded] = []
     with av.open(str(out), mode="w", format="mp4") as container:
-        stream = _encoder(container, width, height, fps, gop)
+        stream = make_encoder(container, width, height, fps, gop, crf)
         scaler = VideoReformatter()
         for done, path in enumerate(paths):
-            for frame in _resampled(path, fps):
-                coded += _encode(stream, scaler, frame, len(coded), restyle)
+            for frame in resampled(path, fps):
+                coded += encode(stream, scaler, frame, len(coded), restyle)
             progress(0.9 * (done + 1) / len(paths))
-        filling = itertools.chain.from_iterable(_resampled(path, fps) for path in itertools.cycle(paths))
+        filling = itertools.chain.from_iterable(resampled(path, fps) for path in itertools.cycle(paths))
         while len(coded) % gop:
-            coded += _encode(stream, scaler, next(filling), len(coded), restyle)
-        total = len(coded)
-        while total < min_duration_s * fps:
-            total += len(coded)
-        for index in range(total):
-            picture = coded[index % len(coded)]
-            packet = av.Packet(picture.data)
-            packet.stream, packet.time_base = stream, Fraction(1, fps)
-            packet.pts = packet.dts = index
-            packet.duration, packet.is_keyframe = 1, picture.keyframe
-            container.mux(packet)
+            coded += encode(stream, scaler, next(filling), len(coded), restyle)
+        mux_again(container, stream, coded, min_duration_s)
     progress(1.0)
 
 
-def _encoder(container: av.container.OutputContainer, width: int, height: int, fps: int, gop: int) -> av.VideoStream:
-    options = {
+def make_encoder(
+    container: av.container.OutputContainer, width: int, height: int, fps: int, gop: int, crf: float | None = None
+) -> av.VideoStream:
+    """An H.264 track: x264 veryfast, fixed GOP, no B-frames, a packet for every frame; see `join_clips`."""
+    rate = {"maxrate": str(_BIT_RATE)} if crf is None else {"maxrate": str(2 * _BIT_RATE), "crf": str(crf)}
+    options = rate | {
         "preset": "veryfast",
         "tune": "zerolatency",  # a packet for every frame: the count of one is the time of the other
         "bf": "0",
         "g": str(gop),
         "keyint_min": str(gop),
         "sc_threshold": "0",
-        "maxrate": str(_BIT_RATE),
         "bufsize": str(2 * _BIT_RATE),
         # One slice a picture: servers that repeat SPS and PPS do it before every slice of a keyframe.
         "x264-params": "sliced-threads=0:slices=1:threads=1",
     }
     stream = container.add_stream("libx264", rate=fps, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.bit_rate = _BIT_RATE
+    stream.bit_rate = _BIT_RATE if crf is None else 0
     stream.time_base = stream.codec_context.time_base = Fraction(1, fps)
     return stream
 
 
-def _encode(
+def mux_again(
+    container: av.container.OutputContainer, stream: av.VideoStream, coded: Sequence[Coded], min_duration_s: float
+) -> None:
+    """Write coded pictures, whole passes of them, until the recording is long enough."""
+    fps = stream.codec_context.time_base.denominator
+    total = len(coded)
+    while total < min_duration_s * fps:
+        total += len(coded)
+    for index in range(total):
+        picture = coded[index % len(coded)]
+        packet = av.Packet(picture.data)
+        packet.stream, packet.time_base = stream, Fraction(1, fps)
+        packet.pts = packet.dts = index
+        packet.duration, packet.is_keyframe = 1, picture.keyframe
+        container.mux(packet)
+
+
+def encode(
     stream: av.VideoStream,
     scaler: VideoReformatter,
     frame: av.VideoFrame,
     index: int,
-    restyle: Callable[[UInt8Array], UInt8Array] | None,
-) -> list[_Coded]:
+    restyle: Callable[[UInt8Array], UInt8Array] | None = None,
+) -> list[Coded]:
     """The coded picture of one frame; with `zerolatency` there is exactly one."""
     if restyle is not None:
         frame = _restyled(scaler, frame, stream.width, stream.height, restyle)
@@ -124,7 +137,7 @@ def _encode(
     )
     scaled.pts, scaled.time_base = index, stream.codec_context.time_base
     scaled.pict_type = 0  # or the clip's own keyframes become ours, off the grid
-    return [_Coded(bytes(packet), packet.is_keyframe) for packet in stream.encode(scaled)]
+    return [Coded(bytes(packet), packet.is_keyframe) for packet in stream.encode(scaled)]
 
 
 def _restyled(
@@ -138,7 +151,7 @@ def _restyled(
     return av.VideoFrame.from_ndarray(restyle(cast("UInt8Array", plain.to_ndarray())), format="rgb24")
 
 
-def _resampled(path: Path, fps: int) -> Iterator[av.VideoFrame]:
+def resampled(path: Path, fps: int) -> Iterator[av.VideoFrame]:
     """A clip's frames at a constant rate: at each tick the one that would be on the screen."""
     try:
         with open_recording(path, SystemClock()) as source:
@@ -161,4 +174,4 @@ def _resampled(path: Path, fps: int) -> Iterator[av.VideoFrame]:
         raise UnsupportedMediaError(error.message, hint=error.hint) from None
 
 
-__all__ = ["join_clips"]
+__all__ = ["Coded", "encode", "join_clips", "make_encoder", "mux_again", "resampled"]

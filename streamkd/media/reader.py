@@ -8,34 +8,40 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamkd.clock import Clock, SystemClock
 from streamkd.errors import SourceError
 from streamkd.media.due import DueFrames
+from streamkd.media.flow import FlowCounts, PacketFlow
 from streamkd.media.freshness import DRIFT, LOOSE_DRIFT, FreshnessGate, LaggingError
 from streamkd.media.liveness import SightWatch, StallWatch
 from streamkd.media.reconnect import BackOff, Link, Phase, Signal, connecting, transition
 from streamkd.media.recording import read_recording
 from streamkd.media.source import SourceStats, open_camera
+from streamkd.media.stillness import Stillness
 from streamkd.media.timestamps import DEFAULT_INTERVAL_S
 from streamkd.types import CameraState, CameraStatus, DropReason, FailureReason, Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from streamkd.config import CameraConfig
     from streamkd.media.mailbox import MailboxSet
     from streamkd.media.packets import PacketBuffer
-    from streamkd.media.source import DecodedFrame, SourceInfo
+    from streamkd.media.source import Arrival, DecodedFrame, Source, SourceInfo
 
 STOP_S = 1.0
 _RATE_WINDOW_S = 4.0
 _LAGS_TO_LOOSEN = 3
 _PACE_JUMP_S = 2.0
+# What the socket collects meanwhile stays small; a nap that is shorter than a few context switches saves nothing.
+_LONGEST_NAP_S, _SHORTEST_NAP_S, _NAP_EARLY_S = 0.25, 0.01, 0.002
+LOOP_FILTER = {"none": "default", "nonkey": "nokey", "all": "all"}  # by our name: ffmpeg's
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,9 @@ class ReaderCounts:
     due: int = 0
     converted: int = 0  # due frames that were put into the mailbox
     stalls: int = 0
+    gated: int = 0  # due frames of still scenes that were not analysed when they came
+    caught_up: int = 0  # of these, those that were analysed when the scene woke up
+    unneeded: int = 0  # packets that were never decoded: nothing due depended on them
     dropped: dict[str, int] = field(default_factory=dict)  # by DropReason: corrupt, stale
     reconnects: dict[str, int] = field(default_factory=dict)  # attempts after a failure, by its FailureReason
 
@@ -61,7 +70,7 @@ class CameraReader:
         camera: Address, transport and timeouts.
         mailboxes: Where the newest due frame is left.
         rate_hz: Of the student.
-        size: Height and width of the student's input.
+        size: Height and width of the pictures that the student gets.
         clock: Time.
         max_frame_age_s: Frames that are older when they arrive are dropped.
         back_off: When to connect again.
@@ -92,7 +101,10 @@ class CameraReader:
         self._rng = rng or np.random.default_rng()
         self._on_decode_ms = on_decode_ms or (lambda _: None)
         self.packets = packets
-        self._due = DueFrames(camera.id, rate_hz, size, first_segment=mailboxes.next_segment(camera.id))
+        self._flow_counts = FlowCounts()
+        self._due = DueFrames(
+            camera.id, rate_hz, size, first_segment=mailboxes.next_segment(camera.id)
+        )
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reader-{camera.id}", daemon=True)
         # Everything below is shared with who asks, under the lock.
@@ -134,6 +146,9 @@ class CameraReader:
                 decoded=self._stats.frames,
                 due=self._due.due,
                 converted=self._converted,
+                gated=self._flow_counts.gated,
+                caught_up=self._flow_counts.caught_up,
+                unneeded=self._flow_counts.unneeded,
                 stalls=self._stall.stalls,
                 dropped={str(DropReason.CORRUPT): self._stats.corrupt, str(DropReason.STALE): self._stale},
                 reconnects=dict(self._reconnects),
@@ -194,16 +209,44 @@ class CameraReader:
             if self.packets is not None:
                 self.packets.begin(source.coded())
             keep = None if self.packets is None else self.packets.add
-            gate = None if source.info.paced else self._gate(source.info)
-            for decoded in source.frames(self._stopped.is_set, keep):
-                self._on_decode_ms(decoded.decode_ms)
-                self._saw(decoded)
-                for fresh in self._pace(decoded) if gate is None else self._fresh(gate, decoded):
-                    frame = self._due.push(fresh)
-                    if frame is not None:
-                        self._deliver(frame)
+            self._flow_through(source, keep)
             if not self._stopped.is_set():
                 raise SourceError(f"Recording {source.info.shown} ended.", reason=FailureReason.ENDED)
+
+    def _flow_through(self, source: Source, keep: Callable[[Any, float], None] | None) -> None:
+        """Everything that a connection gives, until it ends or the reader does."""
+        source.skip_loop_filter(LOOP_FILTER[self._camera.skip_loop_filter])
+        gate = None if source.info.paced else self._gate(source.info)
+        flow = PacketFlow(
+            _Timed(source, self._on_decode_ms),
+            self._due,
+            self._pace if gate is None else partial(self._fresh, gate),
+            self._flow_counts,
+            stillness=Stillness() if self._camera.skip_still and gate is not None else None,
+            keyframes_only=self._camera.decode == "keyframes",
+            hold=gate is not None,
+        )
+        naps = source.info.transport == "tcp"
+        for arrival in source.arrivals(self._stopped.is_set, keep):
+            frames_before = self._stats.frames
+            for frame in flow.push(arrival):
+                self._deliver(frame)
+            if flow.holds or self._stats.frames > frames_before:
+                self._saw(arrival.arrived_s, decoded=self._stats.frames > frames_before)
+            if naps and gate is not None:
+                self._nap(gate, flow.quiet_until_s)
+
+    def _nap(self, gate: FreshnessGate, until_source_s: float | None) -> None:
+        """Let the socket collect what is not needed yet: one waking for several pictures, which then come at once.
+
+        It ends just before the next one can be there, so that its true time of arrival is seen.
+        """
+        expected_s = None if until_source_s is None else gate.expected_s(until_source_s)
+        if expected_s is None:
+            return
+        nap_s = min(expected_s - _NAP_EARLY_S - self._clock.monotonic_s(), _LONGEST_NAP_S, self._max_frame_age_s / 2)
+        if nap_s > _SHORTEST_NAP_S:
+            self._clock.wait(self._stopped, nap_s)
 
     def _gate(self, info: SourceInfo) -> FreshnessGate:
         # A camera that is always found to lag probably has a clock that is off, and would never be analysed.
@@ -228,11 +271,12 @@ class CameraReader:
             self._clock.wait(self._stopped, wait_s)
         return [replace(decoded, arrived_s=self._clock.monotonic_s())]
 
-    def _saw(self, decoded: DecodedFrame) -> None:
+    def _saw(self, arrived_s: float, *, decoded: bool) -> None:
         with self._lock:
-            self._link = self._transition(Signal.FRAME, decoded.arrived_s)
-            self._stall.saw(decoded.arrived_s)
-            self._arrivals.append(decoded.arrived_s)
+            if decoded:
+                self._link = self._transition(Signal.FRAME, arrived_s)
+            self._stall.saw(arrived_s)
+            self._arrivals.append(arrived_s)
 
     def _deliver(self, frame: Frame) -> None:
         with self._lock:
@@ -279,4 +323,20 @@ class CameraReader:
         return self._sight.state or CameraState.ONLINE
 
 
-__all__ = ["CameraReader", "ReaderCounts", "read_recording"]
+class _Timed:
+    """A source whose decoding times are told."""
+
+    def __init__(self, source: Source, on_decode_ms: Callable[[float], None]) -> None:
+        self._source, self._on_decode_ms = source, on_decode_ms
+
+    @property
+    def reorders(self) -> bool:
+        return self._source.reorders
+
+    def decode(self, arrival: Arrival) -> Iterator[DecodedFrame]:
+        for decoded in self._source.decode(arrival):
+            self._on_decode_ms(decoded.decode_ms)
+            yield decoded
+
+
+__all__ = ["LOOP_FILTER", "CameraReader", "ReaderCounts", "read_recording"]

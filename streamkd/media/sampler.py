@@ -18,6 +18,11 @@ class DueGrid:
         self._period_s = 1.0 / rate_hz
         self._next_s: float | None = None
 
+    @property
+    def next_s(self) -> float | None:
+        """When the next frame is due; None: the next one is, whenever it comes."""
+        return self._next_s
+
     def due(self, pts_s: float) -> bool:
         """Whether the frame at `pts_s` is to be analysed; if so, the grid moves on."""
         if self._next_s is None:
@@ -37,6 +42,15 @@ class Sampler:
         self._rate_hz = rate_hz
         self._segment: int | None = None
         self._grid = DueGrid(rate_hz)
+
+    @property
+    def next_s(self) -> float | None:
+        """When the next frame of the present segment is due; None: the next one is."""
+        return self._grid.next_s
+
+    def set_rate(self, rate_hz: float) -> None:
+        """Another rate from the next frame on, which is due."""
+        self._rate_hz, self._grid = rate_hz, DueGrid(rate_hz)
 
     def due(self, segment: int, pts_s: float) -> bool:
         """Whether the frame at `pts_s` of `segment` is to be analysed."""

@@ -22,7 +22,7 @@ import av.logging
 from streamkd.errors import SourceError
 from streamkd.media.failures import Target, open_failure, read_failure
 from streamkd.media.packets import CodedStream
-from streamkd.media.pieces import PieceJoiner
+from streamkd.media.pieces import PieceJoiner, begins_anew
 from streamkd.types import FailureReason
 
 if TYPE_CHECKING:
@@ -93,6 +93,27 @@ class DecodedFrame:
     arrived_s: float
     waited_s: float
     decode_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One compressed picture as it came, not decoded yet.
+
+    Attributes:
+        packet: Of the container's video track; empty at the end of a recording: the decoder gives its rest.
+        pts_s: Its PTS in seconds, unrepaired; None if it carries none, or none that means anything.
+        size: Bytes.
+        entry: Decoding can begin here, and nothing before it is needed for what comes after.
+        arrived_s: Monotonic clock when it had arrived.
+        waited_s: How long reading waited for it; about 0 for what had been lying ready.
+    """
+
+    packet: _Packet
+    pts_s: float | None
+    size: int
+    entry: bool
+    arrived_s: float
+    waited_s: float
 
 
 @dataclass(slots=True)
@@ -284,6 +305,13 @@ class Source:
         Raises:
             SourceError: The connection was cut, is silent, or sends nothing but damage; a camera's stream ended.
         """
+        for arrival in self.arrivals(stopped, keep):
+            yield from self.decode(arrival)
+
+    def arrivals(
+        self, stopped: Callable[[], bool] = lambda: False, keep: Callable[[_Packet, float], None] | None = None
+    ) -> Iterator[Arrival]:
+        """Compressed pictures in the order in which they come; see `frames`. Whoever skips some decodes the rest."""
         packets = self._container.demux(self._stream)
         while not stopped():
             asked_s = self._clock.monotonic_s()
@@ -300,7 +328,7 @@ class Source:
             for ready in self._complete(packet):
                 if keep is not None:
                     keep(ready, arrived_s)
-                yield from self._decode(ready, arrived_s, arrived_s - asked_s)
+                yield self._arrival(ready, arrived_s, arrived_s - asked_s)
         else:
             return
         if self.info.kind is not SourceKind.FILE:
@@ -309,6 +337,34 @@ class Source:
                 hint="Nothing to do if the camera restarts; it is tried again.",
                 reason=FailureReason.ENDED,
             )
+
+    def _arrival(self, packet: _Packet, arrived_s: float, waited_s: float) -> Arrival:
+        known = packet.pts is not None and packet.time_base is not None and not self._untimed
+        return Arrival(
+            packet=packet,
+            pts_s=float(packet.pts * packet.time_base) if known else None,  # type: ignore[operator]
+            size=packet.size,
+            entry=packet.is_keyframe and self._is_entry(packet),
+            arrived_s=arrived_s,
+            waited_s=waited_s,
+        )
+
+    def _is_entry(self, packet: _Packet) -> bool:
+        # Where packets are not Annex B (in files), the container marks as keyframes what decoding can begin with.
+        return self.info.kind is SourceKind.FILE or begins_anew(packet, self.info.codec)
+
+    def skip_loop_filter(self, frames: str) -> None:
+        """Leave H.264's and H.265's deblocking out, before anything is decoded: cheaper, and a little wrong.
+
+        Args:
+            frames: ffmpeg's name for which frames: "default", "noref", "nokey", "all".
+        """
+        self._stream.codec_context.options = {"skip_loop_filter": frames}
+
+    @property
+    def reorders(self) -> bool:
+        """Whether pictures come in another order than they are shown in; known once some are decoded."""
+        return bool(self._stream.codec_context.has_b_frames)
 
     def close(self) -> None:
         self._container.close()
@@ -327,7 +383,9 @@ class Source:
         self.stats.packets += 1
         yield from self._joiner.push(packet) if self._joiner else (packet,)
 
-    def _decode(self, packet: _Packet, arrived_s: float, waited_s: float) -> Iterator[DecodedFrame]:
+    def decode(self, arrival: Arrival) -> Iterator[DecodedFrame]:
+        """What the decoder gives once it has this packet; packets must come in order, skipped ones up to an entry."""
+        packet, arrived_s = arrival.packet, arrival.arrived_s
         if packet.pts is not None:
             self._arrivals[packet.pts] = arrived_s
             if len(self._arrivals) > _REMEMBERED_ARRIVALS:
@@ -349,7 +407,8 @@ class Source:
                 self.stats.keyframe_at.append(self.stats.frames)
             if self._intact(frame):
                 came_s = self._arrivals.pop(frame.pts, arrived_s) if frame.pts is not None else arrived_s
-                yield DecodedFrame(frame, self._time_of(frame, came_s), came_s, waited_s, decode_ms / len(decoded))
+                raw_pts_s = self._time_of(frame, came_s)
+                yield DecodedFrame(frame, raw_pts_s, came_s, arrival.waited_s, decode_ms / len(decoded))
 
     def _time_of(self, frame: av.VideoFrame, arrived_s: float) -> float | None:
         if self._untimed:
@@ -387,6 +446,7 @@ class Source:
 __all__ = [
     "RECORDING_FORMATS",
     "UPLOAD_FORMATS",
+    "Arrival",
     "DecodedFrame",
     "Source",
     "SourceInfo",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _WAIT_S = 0.1  # how long a command or the end may have to wait on an idle loop
 _RATE_WINDOW_S = 5.0
+_SHORT_GATHER_S, _LONG_GATHER_S, _LEAST_GATHER_S = 0.04, 0.09, 0.002
+_CALM, _BUSY = 0.3, 0.7  # share of the time that the loop is busy
+_LOAD_WINDOW_S = 2.0
 
 
 @dataclass(slots=True)
@@ -30,6 +33,7 @@ class CameraAnswers:
     """What the loop remembers of one camera: counts since the process began, and its latest answer."""
 
     analysed: int = 0
+    caught_up: int = 0  # of these, frames of a still scene that were analysed when it woke up
     dropped: dict[str, int] = field(default_factory=dict)
     result: FrameResult | None = None
     received_s: float = 0.0
@@ -43,6 +47,31 @@ class CameraAnswers:
 
     def drop(self, reason: DropReason) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+
+class Load:
+    """How busy the loop is: the share of the last seconds that it was analysing."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self._at_s: float | None = None
+
+    def add(self, busy_s: float, ended_s: float) -> None:
+        """A batch was analysed."""
+        if self._at_s is not None:
+            passed_s = max(ended_s - self._at_s, 1e-6)
+            weight = min(1.0, passed_s / _LOAD_WINDOW_S)
+            self.share += weight * (min(1.0, busy_s / passed_s) - self.share)
+        self._at_s = ended_s
+
+
+def gather_s(load: float) -> float:
+    """How long a batch may gather: little while there is room, more where larger batches are what makes room.
+
+    Args:
+        load: Share of the time that the loop is busy, 0 to 1.
+    """
+    return _SHORT_GATHER_S + (_LONG_GATHER_S - _SHORT_GATHER_S) * min(1.0, max(0.0, load - _CALM) / (_BUSY - _CALM))
 
 
 class EngineLoop:
@@ -69,6 +98,7 @@ class EngineLoop:
         self._commands: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine-loop", daemon=True)
+        self._load = Load()
         self.pipeline: Pipeline | None = None  # set by a command; nothing is analysed before
         self.max_frame_age_s = 0.5
         self.failure: BaseException | None = None
@@ -115,12 +145,25 @@ class EngineLoop:
                 if self.pipeline is None:
                     self._ended.wait(0.01)
                     continue
-                frames = self._mailboxes.take(_WAIT_S)
+                if not self._mailboxes.wait(_WAIT_S):
+                    continue
+                self._gather(self._clock.monotonic_s())
+                frames = self._mailboxes.collect()
                 if frames:
+                    busy_from_s = self._clock.monotonic_s()
                     self._analyse(frames)
+                    ended_s = self._clock.monotonic_s()
+                    self._load.add(ended_s - busy_from_s, ended_s)
             self._run_commands()
         except Exception as error:  # noqa: BLE001 - the worker ends itself and says why
             self.failure = error
+
+    def _gather(self, now_s: float) -> None:
+        """Let a batch gather behind its first frame: a network run for one frame costs twice as much a frame."""
+        oldest_s = self._mailboxes.oldest_s()
+        wait_s = gather_s(self._load.share) - (0.0 if oldest_s is None else max(0.0, now_s - oldest_s))
+        if wait_s > _LEAST_GATHER_S:
+            self._clock.wait(self._ended, wait_s)
 
     def _run_commands(self) -> None:
         while True:
@@ -136,9 +179,12 @@ class EngineLoop:
     def _analyse(self, frames: Sequence[Frame]) -> None:
         assert self.pipeline is not None
         began_s = self._clock.monotonic_s()
-        fresh = [frame for frame in frames if began_s - frame.received_s <= self.max_frame_age_s]
+        fresh = []
         for frame in frames:
-            if began_s - frame.received_s > self.max_frame_age_s:
+            # What is caught up on is old by its nature; the mailbox bounds how much of it there is.
+            if frame.caught_up or began_s - frame.received_s <= self.max_frame_age_s:
+                fresh.append(frame)
+            else:
                 self._of(frame.camera_id).drop(DropReason.STALE)
         if not fresh:
             return
@@ -154,8 +200,11 @@ class EngineLoop:
 
     def _remember(self, frame: Frame, result: FrameResult, ended_s: float) -> None:
         latency_ms = (ended_s - frame.received_s) * 1e3
-        self.end_to_end_ms.observe(latency_ms)
         answers = self._of(frame.camera_id)
+        if frame.caught_up:
+            answers.caught_up += 1
+        else:
+            self.end_to_end_ms.observe(latency_ms)
         answers.analysed += 1
         answers.gone = False
         answers.result = result
@@ -168,4 +217,4 @@ class EngineLoop:
         return self.answers.setdefault(camera_id, CameraAnswers())
 
 
-__all__ = ["CameraAnswers", "EngineLoop"]
+__all__ = ["CameraAnswers", "EngineLoop", "Load", "gather_s"]

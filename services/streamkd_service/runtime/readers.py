@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from streamkd_service.runtime.histograms import Histogram
 
 # A change of these needs a new connection; everything else only changes what is made of the frames.
-_CONNECTION_FIELDS = ("url", "transport", "open_timeout_s", "read_timeout_s")
+_CONNECTION_FIELDS = (
+    "url",
+    "transport",
+    "open_timeout_s",
+    "read_timeout_s",
+    "decode",
+    "skip_loop_filter",
+    "skip_still",
+)
 # While frames arrive, what the student says about them is shown, whatever else is wrong with the picture.
 _ANSWERED = frozenset(
     {CameraState.ONLINE, CameraState.WARMING, CameraState.FROZEN, CameraState.BLACK, CameraState.COVERED}

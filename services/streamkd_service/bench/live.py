@@ -1,0 +1,198 @@
+"""The live path in processes of its own, as `streamkd serve` runs it, told what to do by the benchmark.
+
+Each process holds one `Worker`: readers, mailboxes, engine loop, pipeline, reports. What is left out is Ray and the
+Controller, neither of which takes part in a frame's way.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+from pydantic import SecretStr
+
+from streamkd.bundle import read_bundle
+from streamkd.config import CameraConfig, EventsConfig, StudentConfig
+from streamkd.errors import UnavailableError
+from streamkd_service.runtime.ports import Assignment, ReportReply, WorkerReport
+from streamkd_service.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from multiprocessing.connection import Connection
+
+    from streamkd.types import Frame, FrameResult
+
+_READY_S = 120.0
+_ANSWER_S = 30.0
+_ANALYSED_TO_BE_READY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """What a worker process runs."""
+
+    cameras: tuple[CameraConfig, ...]
+    bundle: Path
+    threads: int = 1
+
+
+class LiveWorkers:
+    """Worker processes, as a context.
+
+    Args:
+        urls: Address of each camera.
+        bundle: Of the student.
+        processes: How many; cameras are dealt out in turn.
+        threads: Inference threads of each.
+    """
+
+    def __init__(
+        self,
+        urls: dict[str, str],
+        bundle: Path,
+        processes: int,
+        *,
+        threads: int = 1,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        configs = [CameraConfig(id=name, url=SecretStr(url), **(settings or {})) for name, url in urls.items()]
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for index in range(processes):
+            mine = tuple(configs[index::processes])
+            if not mine:
+                continue
+            here, there = context.Pipe()
+            process = context.Process(target=_run, args=(LiveOptions(mine, bundle, threads), there), daemon=True)
+            self._pipes.append(here)
+            self._processes.append(process)
+
+    def __enter__(self) -> Self:
+        for process in self._processes:
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.join(5.0)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    def wait_ready(self) -> None:
+        """Until every camera has been analysed a few times.
+
+        Raises:
+            UnavailableError: That takes too long.
+        """
+        deadline_s = time.monotonic() + _READY_S
+        while not all(self._ask("ready")):
+            if time.monotonic() > deadline_s:
+                raise UnavailableError("Not every camera came online.", hint="Try fewer cameras.")
+            time.sleep(0.2)
+
+    def cpu_s(self) -> float:
+        """CPU time that all worker processes have taken."""
+        times = [psutil.Process(process.pid).cpu_times() for process in self._processes]
+        return sum(each.user + each.system for each in times)
+
+    def rss_bytes(self) -> int:
+        """Memory of all worker processes."""
+        return sum(psutil.Process(process.pid).memory_info().rss for process in self._processes)
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Counts of each camera since its worker began."""
+        return {name: counts for answer in self._ask("totals") for name, counts in answer.items()}
+
+    def finish(self) -> list[tuple[str, float, float, bool]]:
+        """End the workers; returns every answer: camera, the source's PTS, when it was finished, whether caught up."""
+        return [answer for answers in self._ask("finish") for answer in answers]
+
+    def _ask(self, what: str) -> list[Any]:
+        for pipe in self._pipes:
+            pipe.send(what)
+        answers = []
+        for pipe in self._pipes:
+            if not pipe.poll(_ANSWER_S):
+                raise UnavailableError("A worker process does not answer.", hint="Try fewer cameras.")
+            answers.append(pipe.recv())
+        return answers
+
+
+class _Told:
+    """The benchmark's end of one worker: answers its reports, remembers its results."""
+
+    def __init__(self, options: LiveOptions) -> None:
+        self._assignment = Assignment(
+            revision=1,
+            cameras=options.cameras,
+            student=StudentConfig(threads=options.threads),
+            events=EventsConfig(),
+            model_version=read_bundle(options.bundle).spec.version,
+            bundle_path=str(options.bundle),
+        )
+        self._ids = {camera.id for camera in options.cameras}
+        self._counts = dict.fromkeys(self._ids, 0)
+        self.answers: list[tuple[str, float, float, bool]] = []
+        self.report: WorkerReport | None = None
+
+    def send(self, report: WorkerReport) -> ReportReply:
+        self.report = report
+        return ReportReply(accepted=True, assignment=self._assignment)
+
+    def saw(self, frames: Sequence[Frame], _results: Sequence[FrameResult]) -> None:
+        now_s = time.monotonic()
+        for frame in frames:
+            self._counts[frame.camera_id] += 1
+            if frame.source_pts_s is not None:
+                self.answers.append((frame.camera_id, frame.source_pts_s, now_s, frame.caught_up))
+
+    def ready(self) -> bool:
+        return min(self._counts.values()) >= _ANALYSED_TO_BE_READY
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        if self.report is None:
+            return {}
+        return {
+            camera.camera_id: {
+                "received": camera.received,
+                "decoded": camera.decoded,
+                "analysed": camera.analysed,
+                "gated": getattr(camera, "gated", 0),
+                **{f"dropped_{reason}": count for reason, count in camera.dropped.items()},
+            }
+            for camera in self.report.totals.cameras
+        }
+
+
+def _run(options: LiveOptions, pipe: Connection) -> None:
+    """A worker process: runs until it is told to finish, or until whoever started it is gone."""
+    told = _Told(options)
+    worker = Worker("bench", told.send, on_results=told.saw)
+    worker.start()
+    try:
+        while True:
+            what = pipe.recv()
+            if what == "ready":
+                pipe.send(told.ready())
+            elif what == "totals":
+                pipe.send(told.totals())
+            else:
+                pipe.send(told.answers)
+                return
+    except EOFError:
+        return
+    finally:
+        worker.stop()
+        # Readers that still wait for the network would hold the interpreter up, or be cut off inside a library.
+        os._exit(0)
+
+
+__all__ = ["LiveWorkers"]

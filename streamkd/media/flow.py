@@ -1,0 +1,183 @@
+"""From compressed pictures to due frames: what is decoded when, and what never is.
+
+A picture is needed only when a due one follows it before the next entry. So pictures are held until the due one is
+there and then decoded in one go, while caches are warm; what is held when an entry comes is let go. Of a still scene
+(`streamkd.media.stillness`) one frame of each group of pictures is analysed, the rest is held; when the scene wakes up,
+everything since the last analysed frame is decoded and analysed, so that the student sees how it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from streamkd.anomaly.motion import largest_cell
+from streamkd.media.sampler import DUE_SLACK_S
+from streamkd.media.stillness import Scene, Stillness
+
+if TYPE_CHECKING:
+    from streamkd.media.due import DueFrames
+    from streamkd.media.source import Arrival, DecodedFrame
+    from streamkd.types import Frame, UInt8Array
+
+MAX_AGE_S = 2.0  # of the last answer about a still scene, when the next frame is analysed
+_AGE_SLACK_S = 0.02  # a group of pictures of 2 s is not to be decoded for a rounded PTS
+_HOLD_PICTURES = 300
+_HOLD_BYTES = 8 << 20
+
+
+class Decoder(Protocol):
+    """What a flow needs of a source."""
+
+    @property
+    def reorders(self) -> bool: ...
+
+    def decode(self, arrival: Arrival) -> Iterator[DecodedFrame]: ...
+
+
+@dataclass(slots=True)
+class FlowCounts:
+    """What was not decoded, or not analysed, on purpose; over all of a camera's connections."""
+
+    unneeded: int = 0  # pictures that were never decoded
+    gated: int = 0  # due frames of a still scene that were not analysed when they came
+    caught_up: int = 0  # of these, how many were analysed later
+    wakes: int = 0
+
+
+class PacketFlow:
+    """One connection's flow; used by the reader's thread.
+
+    Args:
+        decoder: Decodes what is needed.
+        due: Which frames are due.
+        fresh: What of the decoded frames is given on: a freshness gate, or a player's pace.
+        counts: Goes on counting over connections.
+        stillness: None: nothing is skipped for being still.
+        keyframes_only: Nothing else is decoded.
+        hold: False: everything is decoded at once (recordings that are played in real time).
+        max_age_s: Of the last answer about a still scene.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        due: DueFrames,
+        fresh: Callable[[DecodedFrame], Sequence[DecodedFrame]],
+        counts: FlowCounts,
+        *,
+        stillness: Stillness | None = None,
+        hold: bool = True,
+        keyframes_only: bool = False,
+        max_age_s: float = MAX_AGE_S,
+    ) -> None:
+        self._decoder, self._due, self._fresh, self.counts = decoder, due, fresh, counts
+        self._stillness = stillness
+        self._hold = hold
+        self._keyframes_only = keyframes_only
+        self._max_age_s = max_age_s
+        self._held: list[Arrival] = []
+        self._held_bytes = 0
+        self._last_s: float | None = None  # PTS of the last picture
+        self._analysed_s: float | None = None  # PTS of the last frame that was given on
+        self._answered = False  # since the last entry
+        self._look_s: float | None = None  # PTS from which on a still scene is looked at again
+        self._before: UInt8Array | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the last picture was held on purpose."""
+        return bool(self._held)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the scene is still."""
+        return self._stillness is not None and self._stillness.scene is Scene.STILL
+
+    @property
+    def quiet_until_s(self) -> float | None:
+        """The source's time before which nothing that arrives is needed; None: everything may be."""
+        if not self._hold or self._last_s is None:
+            return None
+        if self.is_still and self._answered:
+            return self._look_s
+        return self._due.next_source_s
+
+    def push(self, arrival: Arrival) -> Iterator[Frame]:
+        """The frames to analyse now that a picture has arrived; iterate to the end."""
+        at_s, last_s = arrival.pts_s, self._last_s
+        self._last_s = at_s if at_s is not None else last_s
+        if self._keyframes_only and not arrival.packet.is_keyframe and at_s is not None:
+            self.counts.unneeded += 1
+            self._due.skip(at_s)
+            return
+        if not self._hold or at_s is None or (last_s is not None and at_s <= last_s) or self._decoder.reorders:
+            self._take(arrival)
+            yield from self._decode()
+            return
+        was_still = self.is_still
+        if self._stillness is not None:
+            self._stillness.packet(arrival.size, at_s, keyframe=arrival.packet.is_keyframe)
+        if self._look_s is None or at_s >= self._look_s:
+            self._look_s = at_s + 1.0 / self._due.rate_hz
+        if arrival.entry:
+            self._let_go(was_still=was_still)
+            self._answered = False
+        self._take(arrival)
+        if was_still and not self.is_still:
+            self.counts.wakes += 1
+            yield from self._decode(woke=True)
+        elif self._is_needed(at_s):
+            yield from self._decode(only_last=self.is_still and self._answered)
+
+    def _is_needed(self, at_s: float) -> bool:
+        if len(self._held) >= _HOLD_PICTURES or self._held_bytes >= _HOLD_BYTES:
+            return True
+        if self.is_still and self._answered:
+            return self._analysed_s is None or at_s - self._analysed_s >= self._max_age_s + _AGE_SLACK_S
+        next_s = self._due.next_source_s
+        return next_s is None or at_s >= next_s - DUE_SLACK_S
+
+    def _take(self, arrival: Arrival) -> None:
+        self._held.append(arrival)
+        self._held_bytes += arrival.size
+
+    def _let_go(self, *, was_still: bool) -> None:
+        """An entry has come: nothing that is held is needed to decode what follows."""
+        for arrival in self._held:
+            assert arrival.pts_s is not None
+            self.counts.unneeded += 1
+            self.counts.gated += self._due.skip(arrival.pts_s) and was_still
+        self._held, self._held_bytes = [], 0
+
+    def _decode(self, *, woke: bool = False, only_last: bool = False) -> Iterator[Frame]:
+        """Decode everything that is held; analyse what of it is due, or its end only."""
+        held, self._held, self._held_bytes = self._held, [], 0
+        for number, arrival in enumerate(held, 1):
+            is_last = number == len(held)
+            for decoded in self._decoder.decode(arrival):
+                if only_last and not is_last and decoded.raw_pts_s is not None:
+                    self.counts.gated += self._due.skip(decoded.raw_pts_s)
+                    continue
+                for fresh in self._fresh(decoded):
+                    frame = self._due.push(fresh, anyway=only_last)
+                    if frame is not None:
+                        yield self._analysed(frame, caught_up=woke and not is_last)
+
+    def _analysed(self, frame: Frame, *, caught_up: bool) -> Frame:
+        self._answered, self._analysed_s = True, frame.source_pts_s
+        if caught_up:
+            self.counts.gated += 1
+            self.counts.caught_up += 1
+        watch = self._stillness
+        if watch is not None and frame.source_pts_s is not None:
+            before = self._before
+            known = before is not None and before.shape == frame.grey.shape and watch.wants_picture
+            motion = largest_cell(frame.grey, before) if known and before is not None else float("inf")
+            watch.picture(motion, frame.source_pts_s)
+            self._before = frame.grey
+        return replace(frame, caught_up=True) if caught_up else frame
+
+
+__all__ = ["MAX_AGE_S", "Decoder", "FlowCounts", "PacketFlow"]
