@@ -41,6 +41,7 @@ COMMANDS = (
     Command(("top",), "live:top", "A live table of a running service, and its events as they happen."),
     Command(("replay",), "replay:replay", "What the live path would have said about recordings."),
     Command(("train",), "train:train", "Train a student on your own clips."),
+    Command(("distil",), "distil:distil", "Distil a student by a recipe of objectives, and report on it."),
     Command(("train-teacher",), "train:train_teacher", "Train a teacher on your own clips, for refreshes."),
     Command(("teachers", "list"), "teachers:teachers_list", "Teachers, their members and how good they are."),
     Command(("teachers", "train"), "teachers:teachers_train", "Train a teacher from several members, cross-fitted."),
@@ -54,6 +55,9 @@ COMMANDS = (
     Command(("models", "list"), "remote:models_list", "The versions that a running service knows."),
     Command(("models", "promote"), "remote:models_promote", "Let a version serve."),
     Command(("models", "rollback"), "remote:models_rollback", "Let the version before serve again."),
+    Command(
+        ("bench", "distillation"), "bench_distillation:distillation", "What each objective of distillation is worth."
+    ),
     Command(("db", "upgrade"), "db:db_upgrade", "Bring the database to this version's schema."),
     Command(("config", "check"), "live:config_check", "Check a configuration file, and print it with secrets masked."),
 )
