@@ -50,6 +50,26 @@ class TensorSpec(BaseModel):
     shape: tuple[int, ...]
 
 
+class FocusSpec(BaseModel):
+    """The student looks at the busiest part of a larger picture: see `streamkd.engine.gaze`.
+
+    Attributes:
+        view_size: Shorter side in pixels of the whole picture that the window is cut from.
+        settle_frames: Frames of a segment before the window is aimed for the first time.
+        hold_frames: Frames that a window stays at least.
+        gain: How many times more motion another window must show before the gaze moves to it.
+        decay: What is left of a cell's motion after one frame.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    view_size: int = Field(gt=0)
+    settle_frames: int = Field(default=3, ge=2)
+    hold_frames: int = Field(default=5, ge=1)
+    gain: float = Field(default=1.5, ge=1.0)
+    decay: float = Field(default=0.8, ge=0.0, lt=1.0)
+
+
 class StudentSpec(BaseModel):
     """What a student needs and gives; the only thing the live path knows of it.
 
@@ -64,6 +84,7 @@ class StudentSpec(BaseModel):
         warmup_frames: Frames before its answers count; at most one second at `rate_hz`.
         gap_policy: What happens to the state when frames are skipped on purpose: thrown away, or kept as it is.
         state: Named state tensors.
+        focus: How the gaze follows what moves; None: the whole picture is the input.
         temperature: Logits are divided by this before the softmax (calibration, fitted on held-out clips).
         thresholds: Per foreground class, the smoothed probability at which an event opens at sensitivity 0.5.
     """
@@ -83,8 +104,19 @@ class StudentSpec(BaseModel):
     warmup_frames: int = Field(ge=1)
     gap_policy: Literal["reset", "hold"] = "reset"
     state: tuple[TensorSpec, ...]
+    focus: FocusSpec | None = None
     temperature: float = Field(default=1.0, gt=0)
     thresholds: dict[str, float] = {}
+
+    @property
+    def view_size(self) -> int:
+        """Height and width in pixels of the frames that are made for it, or their shorter side (`keeps_aspect`)."""
+        return self.input_size if self.focus is None else self.focus.view_size
+
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether the frames that are made for it keep their proportions (`view_size` is then the shorter side)."""
+        return self.focus is not None
 
     @property
     def foreground(self) -> tuple[str, ...]:
@@ -199,6 +231,7 @@ __all__ = [
     "REQUIRED_FILES",
     "SCHEMA_VERSION",
     "Bundle",
+    "FocusSpec",
     "Lineage",
     "StudentSpec",
     "TensorSpec",

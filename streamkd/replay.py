@@ -86,7 +86,9 @@ def analyse_recording(
 
 def frames_of(path: Path, engine: InferenceEngine, camera_id: str) -> Iterator[Frame]:
     """The due frames of a recording, at the model's rate and size."""
-    return read_recording(path, engine.spec.rate_hz, engine.spec.input_size, camera_id=camera_id)
+    return read_recording(
+        path, engine.spec.rate_hz, engine.spec.view_size, keep_aspect=engine.spec.keeps_aspect, camera_id=camera_id
+    )
 
 
 def collect(stream: Iterable[FrameResult | EventUpdate]) -> Replay:

@@ -80,7 +80,7 @@ class Frame:
         segment: Rises by one at every gap, reconnect or change of resolution; state never crosses segments.
         pts_s: Presentation time in seconds, repaired: strictly increasing within a segment, 0 at its first frame.
         received_s: Monotonic clock when the frame's packet had arrived, less what a live camera's frame was late by.
-        rgb: `[S, S, 3]` uint8, the student's input size.
+        rgb: `[H, W, 3]` uint8, what `StudentSpec.view_size` asks for: the student's input, or what its gaze looks at.
         grey: `[240, 360]` uint8, the size of the motion baseline.
         picture: The full-size frame, for snapshots.
         source_pts_s: The time that the source itself gave the frame; None if it gave none.

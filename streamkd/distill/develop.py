@@ -18,6 +18,7 @@ from streamkd.distill.bundles import BundleParts, free_for_bundle, lineage, writ
 from streamkd.distill.features import FeatureSet, cache_features
 from streamkd.distill.objectives.response import soft_cross_entropy
 from streamkd.distill.train import FINE_TUNE, FitConfig, fit, hard_targets, raw_features, set_standardiser
+from streamkd.engine.gaze import gaze_clip
 from streamkd.engine.openvino import OpenVinoEngine
 from streamkd.errors import InputError, TrainingError
 from streamkd.evaluate.actions import shortcut_auc
@@ -107,7 +108,7 @@ class Development:
         self._frames = FrameCache(request.cache / "frames")
         spec = student_spec("unnamed", ("a", "b"))
         found = read_dataset(request.data, exclude=request.exclude)
-        self.records = readable(found, self._frames, spec.rate_hz, spec.input_size, warn)
+        self.records = readable(found, self._frames, spec.rate_hz, spec.view_size, warn, keep_aspect=spec.keeps_aspect)
         self.classes = split_classes(self.records, request.background)
         self.labels = tuple(self.classes.index(record.label) for record in self.records)
         self.folds = self._split()
@@ -121,7 +122,7 @@ class Development:
         said += [asdict(request.fit), asdict(request.fine_tune)]
         self._key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
         self._work = request.cache / "runs" / self._key
-        self._spec = self._named(request.version or f"lite0-5hz-{self._key}")
+        self._spec = self._named(request.version or f"lite0-{spec.rate_hz:g}hz-{self._key}")
         self._out = free_for_bundle(request.out or MODELS / self._spec.version)
         for line in lacks(self.records, request.background):
             warn(line)
@@ -168,7 +169,7 @@ class Development:
             metrics,
         )
         self._progress("quantising", 0.0)
-        bundle = write_bundle(self._out, student, parts_of_bundle, self._plain(range(len(self.records))))
+        bundle = write_bundle(self._out, student, parts_of_bundle, self._seen(range(len(self.records))))
         self._progress("quantising", 1.0)
         return bundle
 
@@ -248,15 +249,18 @@ class Development:
         if not (self._request.resume and folder.is_dir()):
             student = self._fit(features, inside, name)
             empty = lineage(parent=None, teachers=(), recipe=RECIPE, seed=self._request.seed, data_sha256=())
-            write_bundle(folder, student, BundleParts(student.spec, empty, {}), self._plain(inside))
+            write_bundle(folder, student, BundleParts(student.spec, empty, {}), self._seen(inside))
         bundle = read_bundle(folder)
-        probs = score_clips(OpenVinoEngine(bundle), self._plain(outside))
+        probs = score_clips(OpenVinoEngine(bundle), self._views(outside))
         # At temperature 1: logits, up to a constant for each frame.
         return _HeldOut(outside, tuple(np.log(one + np.float32(1e-9)) for one in probs))
 
-    def _plain(self, indices: Sequence[int]) -> list[UInt8Array]:
-        spec = student_spec("unnamed", self.classes, background=self._request.background)
-        return [self._frames.load(self.records[i], spec.rate_hz, spec.input_size).frames for i in indices]
+    def _views(self, indices: Sequence[int]) -> list[UInt8Array]:
+        spec = self._spec
+        return [self._frames.load_view(self.records[i], spec).frames for i in indices]
+
+    def _seen(self, indices: Sequence[int]) -> list[UInt8Array]:
+        return [gaze_clip(views, self._spec) for views in self._views(indices)]
 
     def _part(self, whole: _HeldOut, fold: int) -> _HeldOut:
         kept = [(i, one) for i, one in zip(whole.indices, whole.logits, strict=True) if self.folds[i] == fold]

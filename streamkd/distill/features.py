@@ -19,12 +19,16 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from streamkd.engine.gaze import first_corner, gaze_clip
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from streamkd.bundle import StudentSpec
     from streamkd.evaluate.dataset import ClipRecord, FrameCache
     from streamkd.models.student import Student
+    from streamkd.types import UInt8Array
 
 AUGMENT_VERSION = 3  # rises when the code below changes what it makes
 OVERSAMPLE = 2  # augmented variants start from frames at twice the student's rate ...
@@ -204,10 +208,10 @@ def _clip_features(
         with np.load(path) as stored:
             return [torch.from_numpy(stored[f"v{index}"]) for index in range(variants + 1)]
     spec = student.spec
-    plain = frames.load(record, spec.rate_hz, spec.input_size).frames[: 2 * MAX_FRAMES]
+    plain = plain_frames(frames, record, spec)[: 2 * MAX_FRAMES]
     batches = [torch.from_numpy(plain).permute(0, 3, 1, 2).float()]
     if variants:
-        dense = frames.load(record, spec.rate_hz * OVERSAMPLE, round(spec.input_size * MARGIN)).frames
+        dense = dense_frames(frames, record, spec)
         rng = np.random.default_rng([seed, int(record.sha256[:12], 16)])
         batches += [augment(dense, draw_variant(rng), spec.input_size, rng) for _ in range(variants)]
     parts = front_features(student, torch.cat(batches)).split_with_sizes([len(batch) for batch in batches])
@@ -218,6 +222,28 @@ def _clip_features(
         np.savez(partial, **arrays)
         partial.replace(path)
     return [part.clone() for part in parts]
+
+
+def plain_frames(frames: FrameCache, record: ClipRecord, spec: StudentSpec) -> UInt8Array:
+    """A clip as the student sees it live: `[T, S, S, 3]` uint8."""
+    return gaze_clip(frames.load_view(record, spec).frames, spec)
+
+
+def dense_frames(frames: FrameCache, record: ClipRecord, spec: StudentSpec) -> UInt8Array:
+    """A clip for `augment`: at OVERSAMPLE times the rate, and with a margin of the picture around what is seen.
+
+    Returns:
+        `[T', M, M, 3]` uint8 with M = MARGIN x S.
+    """
+    side = round(spec.input_size * MARGIN)
+    rate_hz = spec.rate_hz * OVERSAMPLE
+    if spec.focus is None:
+        return frames.load(record, rate_hz, side).frames
+    corner = first_corner(frames.load_view(record, spec).frames, spec)
+    dense = frames.load(record, rate_hz, spec.view_size, keep_aspect=True).frames
+    spare = (side - spec.input_size) // 2
+    top, left = (min(max(at - spare, 0), whole - side) for at, whole in zip(corner, dense.shape[1:3], strict=True))
+    return dense[:, top : top + side, left : left + side]
 
 
 def front_features(student: Student, frames: Tensor) -> Tensor:
@@ -235,10 +261,21 @@ def _span(record: ClipRecord) -> str:
 
 
 def _fingerprint(student: Student) -> str:
-    digest = hashlib.sha256(f"{AUGMENT_VERSION} {student.spec.input_size} {student.spec.rate_hz}".encode())
+    digest = hashlib.sha256(
+        f"{AUGMENT_VERSION} {student.spec.input_size} {student.spec.rate_hz} {student.spec.focus}".encode()
+    )
     for parameter in student.backbone.blocks[4].parameters():
         digest.update(parameter.detach().half().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
-__all__ = ["FeatureSet", "Variant", "augment", "cache_features", "draw_variant", "front_features"]
+__all__ = [
+    "FeatureSet",
+    "Variant",
+    "augment",
+    "cache_features",
+    "dense_frames",
+    "draw_variant",
+    "front_features",
+    "plain_frames",
+]

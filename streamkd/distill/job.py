@@ -21,6 +21,7 @@ from streamkd.distill.label_cache import cached_labels
 from streamkd.distill.labels import ClipLabels, MemberLabels, read_labels, write_labels
 from streamkd.distill.objectives.response import response_kd
 from streamkd.distill.train import FitConfig, clip_logits, fit, raw_features
+from streamkd.engine.gaze import gaze_clip
 from streamkd.errors import InputError, TrainingError, UnsupportedMediaError
 from streamkd.evaluate.calibrate import scored_frames
 from streamkd.evaluate.dataset import default_cache
@@ -249,7 +250,9 @@ def _decode(chosen: Sequence[tuple[Path, int, str]], parent: Bundle) -> list[_De
     decoded: list[_Decoded] = []
     for clip, row, digest in chosen:
         try:
-            plain = decode_clip(clip, parent.spec.rate_hz, parent.spec.input_size).frames
+            spec = parent.spec
+            views = decode_clip(clip, spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect).frames
+            plain = gaze_clip(views, spec)
         except UnsupportedMediaError:
             continue
         decoded.append(_Decoded(row, digest, plain))

@@ -13,8 +13,9 @@ import numpy as np
 
 from streamkd.bundle import StudentSpec
 from streamkd.engine.base import InferenceEngine
+from streamkd.engine.gaze import Gaze
 from streamkd.errors import ConflictError
-from streamkd.types import FloatArray, Frame
+from streamkd.types import FloatArray, Frame, UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class _Track:
 
     engine: InferenceEngine
     state: dict[str, FloatArray]
+    gaze: Gaze
     seen: int = 0  # frames of this segment
 
     @property
@@ -101,10 +103,10 @@ class Students:
             ConflictError: It wants other frames than the cameras' readers make.
         """
         old, new = self._target.spec, engine.spec
-        if (old.input_size, old.rate_hz) != (new.input_size, new.rate_hz):
+        if (old.view_size, old.keeps_aspect, old.rate_hz) != (new.view_size, new.keeps_aspect, new.rate_hz):
             raise ConflictError(
-                f"Model {new.version} takes {new.input_size} px at {new.rate_hz:g} Hz, the running model {old.version} "
-                f"{old.input_size} px at {old.rate_hz:g} Hz; they can't be swapped while running.",
+                f"Model {new.version} takes {_view(new)} at {new.rate_hz:g} Hz, the running model {old.version} "
+                f"{_view(old)} at {old.rate_hz:g} Hz; they can't be swapped while running.",
                 hint="Restart the service with this model.",
             )
         if engine.version == self._target.version:
@@ -147,7 +149,11 @@ class Students:
         return camera
 
     def _run(self, batch: _Batch, frames: Sequence[Frame], answers: dict[int, Answer]) -> None:
-        rgb = np.stack([frames[row].rgb for row in batch.rows])
+        glances = [track.gaze.look(frames[row].rgb) for row, track in zip(batch.rows, batch.tracks, strict=True)]
+        for track, glance in zip(batch.tracks, glances, strict=True):
+            if glance.moved:
+                track.state = relive(batch.engine, glance.again)
+        rgb = np.stack([glance.rgb for glance in glances])
         output, states = batch.engine.step(rgb, [track.state for track in batch.tracks])
         for index, (row, track) in enumerate(zip(batch.rows, batch.tracks, strict=True)):
             warming, state = not track.is_warm, states[index]
@@ -168,6 +174,18 @@ class Students:
                 )
 
 
+def relive(engine: InferenceEngine, again: Sequence[UInt8Array]) -> dict[str, FloatArray]:
+    """The state of a camera that has seen just these frames, each `[S, S, 3]` uint8."""
+    state = engine.init_state()
+    for rgb in again:
+        _, (state,) = engine.step(rgb[None], [state])
+    return state
+
+
+def _view(spec: StudentSpec) -> str:
+    return f"pictures of {spec.view_size} px{' on the shorter side' if spec.keeps_aspect else ' squared'}"
+
+
 def _finite(array: FloatArray) -> bool:
     return bool(np.isfinite(array).all())
 
@@ -178,7 +196,7 @@ def _unknown(probabilities: FloatArray) -> FloatArray:
 
 
 def _new_track(engine: InferenceEngine) -> _Track:
-    return _Track(engine, engine.init_state())
+    return _Track(engine, engine.init_state(), Gaze(engine.spec))
 
 
-__all__ = ["Answer", "Students"]
+__all__ = ["Answer", "Students", "relive"]

@@ -98,7 +98,7 @@ def evaluate_actions(
     rows: list[NDArray[np.float64]] = []
     for start in range(0, len(known), 8):
         group = known[start : start + 8]
-        frames = [cache.load(record, spec.rate_hz, spec.input_size).frames for record in group]
+        frames = [cache.load_view(record, spec).frames for record in group]
         for record, probs in zip(group, score_clips(engine, frames), strict=True):
             row = clip_score(probs, spec.warmup_frames)
             rows.append(row)

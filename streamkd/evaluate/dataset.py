@@ -23,6 +23,8 @@ from streamkd.media.clips import DecodedClip, decode_clip
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from streamkd.bundle import StudentSpec
+
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"})
 
 
@@ -206,14 +208,23 @@ class FrameCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load(self, record: ClipRecord, rate_hz: float, size: int) -> DecodedClip:
+    def load_view(self, record: ClipRecord, spec: StudentSpec) -> DecodedClip:
+        """What a student gets of a clip, decoded now or earlier; `[T, H, W, 3]`, see `StudentSpec.view_size`.
+
+        Raises:
+            UnsupportedMediaError: The clip can't be decoded.
+        """
+        return self.load(record, spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect)
+
+    def load(self, record: ClipRecord, rate_hz: float, size: int, *, keep_aspect: bool = False) -> DecodedClip:
         """The due frames of a clip, decoded now or earlier.
 
         Raises:
             UnsupportedMediaError: The clip can't be decoded.
         """
         span = f"{record.start_s:g}-{'end' if record.end_s is None else format(record.end_s, 'g')}"
-        path = self._folder / f"{record.sha256[:32]}-{rate_hz:g}hz-{size}px-{span}.npz"
+        shape = "-wide" if keep_aspect else ""
+        path = self._folder / f"{record.sha256[:32]}-{rate_hz:g}hz-{size}px{shape}-{span}.npz"
         if path.is_file():
             try:
                 with np.load(path) as stored:
@@ -221,7 +232,9 @@ class FrameCache:
                     return DecodedClip(stored["frames"], stored["pts_s"], int(width), int(height), float(fps))
             except (OSError, ValueError, KeyError):
                 path.unlink(missing_ok=True)  # a half-written or damaged entry: decode again
-        clip = decode_clip(record.path, rate_hz, size, start_s=record.start_s, end_s=record.end_s)
+        clip = decode_clip(
+            record.path, rate_hz, size, keep_aspect=keep_aspect, start_s=record.start_s, end_s=record.end_s
+        )
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial.npz")
         np.savez(partial, frames=clip.frames, pts_s=clip.pts_s, geometry=np.array([clip.width, clip.height, clip.fps]))
@@ -235,13 +248,19 @@ def default_cache() -> Path:
 
 
 def readable(
-    records: Iterable[ClipRecord], cache: FrameCache, rate_hz: float, size: int, warn: Callable[[str], None]
+    records: Iterable[ClipRecord],
+    cache: FrameCache,
+    rate_hz: float,
+    size: int,
+    warn: Callable[[str], None],
+    *,
+    keep_aspect: bool = False,
 ) -> tuple[ClipRecord, ...]:
     """The records that decode; the others are named to `warn` and left out. Fills in `shortcut` where it is missing."""
     good: list[ClipRecord] = []
     for record in records:
         try:
-            clip = cache.load(record, rate_hz, size)
+            clip = cache.load(record, rate_hz, size, keep_aspect=keep_aspect)
         except UnsupportedMediaError as error:
             warn(f"Skipping {record.file}: {error}")
             continue

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamkd.engine.gaze import Gaze
+from streamkd.engine.students import relive
 from streamkd.evaluate.calibrate import scored_frames
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ def score_clip(engine: InferenceEngine, frames_rgb: UInt8Array) -> FloatArray:
 
     Args:
         engine: Any engine.
-        frames_rgb: `[T, S, S, 3]` uint8 at the student's rate and size.
+        frames_rgb: `[T, H, W, 3]` uint8 at the student's rate, as `StudentSpec.view_size` asks for them.
 
     Returns:
         `[T, C]` float32, calibrated.
@@ -40,10 +42,15 @@ def score_clips(engine: InferenceEngine, clips: Sequence[UInt8Array], *, batch: 
 
 def _score_together(engine: InferenceEngine, clips: Sequence[UInt8Array]) -> list[FloatArray]:
     states = [engine.init_state() for _ in clips]
+    gazes = [Gaze(engine.spec) for _ in clips]
     probs: list[list[FloatArray]] = [[] for _ in clips]
     for t in range(max(len(clip) for clip in clips)):
         live = [i for i, clip in enumerate(clips) if t < len(clip)]
-        output, after = engine.step(np.stack([clips[i][t] for i in live]), [states[i] for i in live])
+        glances = [gazes[i].look(clips[i][t]) for i in live]
+        for i, glance in zip(live, glances, strict=True):
+            if glance.moved:
+                states[i] = relive(engine, glance.again)
+        output, after = engine.step(np.stack([glance.rgb for glance in glances]), [states[i] for i in live])
         for row, i in enumerate(live):
             probs[i].append(output.action[row])
             states[i] = after[row]

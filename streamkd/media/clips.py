@@ -10,6 +10,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from streamkd.errors import UnsupportedMediaError
+from streamkd.focus import view_shape
 from streamkd.media.convert import to_rgb
 from streamkd.media.sampler import DUE_SLACK_S, DueGrid
 
@@ -27,7 +28,7 @@ class DecodedClip:
     """The due frames of one clip.
 
     Attributes:
-        frames: `[T, S, S, 3]` uint8, RGB; `[T, H, W, 3]` from `decode_wide`.
+        frames: `[T, H, W, 3]` uint8, RGB.
         pts_s: `[T]` float64, seconds since the clip's first frame.
         width: Of the video, in pixels.
         height: Of the video, in pixels.
@@ -42,7 +43,13 @@ class DecodedClip:
 
 
 def decode_clip(
-    path: Path, rate_hz: float, size: int, *, start_s: float = 0.0, end_s: float | None = None
+    path: Path,
+    rate_hz: float,
+    size: int,
+    *,
+    keep_aspect: bool = False,
+    start_s: float = 0.0,
+    end_s: float | None = None,
 ) -> DecodedClip:
     """Decode the due frames of a clip.
 
@@ -50,35 +57,40 @@ def decode_clip(
         path: A video file.
         rate_hz: Sampling rate of the grid.
         size: Height and width of the frames.
+        keep_aspect: The picture keeps its proportions, and `size` is its shorter side.
         start_s: Leave out what comes before, in seconds from the first frame; the grid begins there.
         end_s: Leave out what comes from here on.
 
     Raises:
         UnsupportedMediaError: The file is missing, empty, no video, or holds no decodable frame in the range.
     """
-    return _open(path, rate_hz, lambda _width, _height: (size, size), start_s, end_s)
+
+    def shape(width: int, height: int) -> tuple[int, int]:
+        return view_shape(width, height, size) if keep_aspect else (size, size)
+
+    return _open(path, rate_hz, shape, start_s, end_s)
 
 
-def decode_wide(
-    path: Path, rate_hz: float, height: int, *, multiple: int = 1, start_s: float = 0.0, end_s: float | None = None
+def decode_shaped(
+    path: Path,
+    rate_hz: float,
+    shape: Callable[[int, int], tuple[int, int]],
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
 ) -> DecodedClip:
-    """Decode the due frames of a clip in their own shape, for models that look for people.
+    """Decode the due frames of a clip in another shape than a square, for teachers.
 
     Args:
         path: A video file.
         rate_hz: Sampling rate of the grid.
-        height: H of the frames; their width follows the picture's.
-        multiple: The width is the nearest multiple of this.
+        shape: Width and height of the frames, from those of the video.
         start_s: As in `decode_clip`.
         end_s: As in `decode_clip`.
 
     Raises:
         UnsupportedMediaError: The file is missing, empty, no video, or holds no decodable frame in the range.
     """
-
-    def shape(width: int, tall: int) -> tuple[int, int]:
-        return max(round(height * width / tall / multiple), 1) * multiple, height
-
     return _open(path, rate_hz, shape, start_s, end_s)
 
 
@@ -137,4 +149,4 @@ def _frames(container: av.container.InputContainer, stream: av.VideoStream) -> I
         yield frame
 
 
-__all__ = ["DUE_SLACK_S", "DecodedClip", "DueGrid", "decode_clip", "decode_wide"]
+__all__ = ["DUE_SLACK_S", "DecodedClip", "DueGrid", "decode_clip", "decode_shaped"]

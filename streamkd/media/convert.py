@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from av.video.reformatter import VideoReformatter
 
+from streamkd.focus import view_shape
+
 if TYPE_CHECKING:
     import av
 
@@ -36,6 +38,24 @@ def to_student_rgb(frame: av.VideoFrame, size: int, reformatter: VideoReformatte
     return to_rgb(frame, size, size, reformatter)
 
 
+def to_view(
+    frame: av.VideoFrame, size: int, *, keep_aspect: bool, reformatter: VideoReformatter | None = None
+) -> UInt8Array:
+    """Convert a decoded frame to what is made of it for a student.
+
+    Args:
+        frame: Any decoded frame.
+        size: Pixels of the result's height and width, or of its shorter side.
+        keep_aspect: False squeezes to a square; True keeps the picture's proportions, to a few pixels.
+        reformatter: As for `to_student_rgb`.
+
+    Returns:
+        `[H, W, 3]` uint8, RGB.
+    """
+    width, height = view_shape(frame.width, frame.height, size) if keep_aspect else (size, size)
+    return to_rgb(frame, width, height, reformatter)
+
+
 def to_rgb(frame: av.VideoFrame, width: int, height: int, reformatter: VideoReformatter | None = None) -> UInt8Array:
     """Convert a decoded frame to `[height, width, 3]` uint8, RGB."""
     scaler = reformatter or VideoReformatter()
@@ -57,4 +77,4 @@ def one_thread() -> dict[str, Any]:
     return _ONE_THREAD
 
 
-__all__ = ["GREY_HEIGHT", "GREY_WIDTH", "one_thread", "to_grey", "to_rgb", "to_student_rgb"]
+__all__ = ["GREY_HEIGHT", "GREY_WIDTH", "one_thread", "to_grey", "to_rgb", "to_student_rgb", "to_view"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from av.video.reformatter import VideoReformatter
 
-from streamkd.media.convert import to_grey, to_student_rgb
+from streamkd.media.convert import to_grey, to_view
 from streamkd.media.pictures import AvPicture
 from streamkd.media.sampler import Sampler
 from streamkd.media.timestamps import Stamp, TimestampRepair
@@ -24,11 +24,14 @@ class DueFrames:
         rate_hz: Of the student.
         size: Height and width of the pictures that the student gets.
         first_segment: Number of the first segment.
+        keep_aspect: The picture keeps its proportions, and `size` is its shorter side.
     """
 
-    def __init__(self, camera_id: str, rate_hz: float, size: int, *, first_segment: int = 0) -> None:
+    def __init__(
+        self, camera_id: str, rate_hz: float, size: int, *, first_segment: int = 0, keep_aspect: bool = False
+    ) -> None:
         self._camera_id = camera_id
-        self._size = size
+        self._size, self._keep_aspect = size, keep_aspect
         self._repair = TimestampRepair(first_segment=first_segment)
         self._sampler = Sampler(rate_hz)
         self._rgb_scaler, self._grey_scaler = VideoReformatter(), VideoReformatter()
@@ -59,7 +62,7 @@ class DueFrames:
             segment=stamp.segment,
             pts_s=stamp.pts_s,
             received_s=decoded.arrived_s,
-            rgb=to_student_rgb(decoded.frame, self._size, self._rgb_scaler),
+            rgb=to_view(decoded.frame, self._size, keep_aspect=self._keep_aspect, reformatter=self._rgb_scaler),
             grey=to_grey(decoded.frame, self._grey_scaler),
             picture=AvPicture(decoded.frame),
             source_pts_s=decoded.raw_pts_s,

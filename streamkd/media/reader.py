@@ -77,6 +77,7 @@ class CameraReader:
         rng: For the jitter.
         on_decode_ms: Gets the decoding time of every frame, on the reader's thread.
         packets: Keeps what has just been sent, for event clips.
+        keep_aspect: The picture keeps its proportions, and `size` is its shorter side.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class CameraReader:
         rng: np.random.Generator | None = None,
         on_decode_ms: Callable[[float], None] | None = None,
         packets: PacketBuffer | None = None,
+        keep_aspect: bool = False,
     ) -> None:
         self._camera = camera
         self._mailboxes = mailboxes
@@ -103,7 +105,7 @@ class CameraReader:
         self.packets = packets
         self._flow_counts = FlowCounts()
         self._due = DueFrames(
-            camera.id, rate_hz, size, first_segment=mailboxes.next_segment(camera.id)
+            camera.id, rate_hz, size, first_segment=mailboxes.next_segment(camera.id), keep_aspect=keep_aspect
         )
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reader-{camera.id}", daemon=True)

@@ -22,21 +22,29 @@ _TRUNCATED_S = 1.0
 
 
 def read_recording(
-    path: Path, rate_hz: float, size: int, *, camera_id: str = "recording", clock: Clock | None = None
+    path: Path,
+    rate_hz: float,
+    size: int,
+    *,
+    keep_aspect: bool = False,
+    camera_id: str = "recording",
+    clock: Clock | None = None,
 ) -> Iterator[Frame]:
     """The due frames of a recording, as fast as they are asked for.
 
     Args:
         path: A video file.
         rate_hz: Of the student.
-        size: Height and width of the student's input.
+        size: Height and width of the pictures that the student gets.
+        keep_aspect: The picture keeps its proportions, and `size` is its shorter side.
         camera_id: Name in the frames.
         clock: For `received_s`; scores do not depend on it.
 
     Raises:
         UnsupportedMediaError: The file is missing, empty, truncated, or not a video.
     """
-    yield from _read(path, str(path), rate_hz, size, camera_id, clock or SystemClock(), RECORDING_FORMATS, None, None)
+    due = DueFrames(camera_id, rate_hz, size, keep_aspect=keep_aspect)
+    yield from _read(path, str(path), due, clock or SystemClock(), RECORDING_FORMATS, None, None)
 
 
 def decode_upload(
@@ -46,6 +54,7 @@ def decode_upload(
     *,
     max_duration_s: float,
     max_pixels: int = MAX_UPLOAD_PIXELS,
+    keep_aspect: bool = False,
     camera_id: str = "upload",
     name: str = "",
     clock: Clock | None = None,
@@ -57,9 +66,10 @@ def decode_upload(
     Args:
         path: The file.
         rate_hz: Of the student.
-        size: Height and width of the student's input.
+        size: Height and width of the pictures that the student gets.
         max_duration_s: Longest clip.
         max_pixels: Largest picture, width times height.
+        keep_aspect: The picture keeps its proportions, and `size` is its shorter side.
         camera_id: Name in the frames.
         name: What the sender called it, for messages; the file's own name if empty.
         clock: For `received_s`.
@@ -68,18 +78,15 @@ def decode_upload(
         UnsupportedMediaError: Empty, truncated, another format, or not a video.
         TooLargeError: Longer or larger than allowed.
     """
+    due = DueFrames(camera_id, rate_hz, size, keep_aspect=keep_aspect)
     clock = clock or SystemClock()
-    yield from _read(
-        path, name or path.name, rate_hz, size, camera_id, clock, UPLOAD_FORMATS, max_duration_s, max_pixels
-    )
+    yield from _read(path, name or path.name, due, clock, UPLOAD_FORMATS, max_duration_s, max_pixels)
 
 
 def _read(
     path: Path,
     name: str,
-    rate_hz: float,
-    size: int,
-    camera_id: str,
+    due: DueFrames,
     clock: Clock,
     formats: str,
     max_duration_s: float | None,
@@ -87,7 +94,6 @@ def _read(
 ) -> Iterator[Frame]:
     if path.is_file() and path.stat().st_size == 0:
         raise UnsupportedMediaError(f"{name} is empty.", hint="Send the whole file.")
-    due = DueFrames(camera_id, rate_hz, size)
     last: DecodedFrame | None = None
     first_s, seen_s, failed = 0.0, 0.0, False
     try:

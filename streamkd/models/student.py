@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from streamkd.bundle import StudentSpec, TensorSpec
+from streamkd.bundle import FocusSpec, StudentSpec, TensorSpec
 from streamkd.models.backbone import Backbone, block_specs
 
 BACKBONE = "efficientnet-lite0"
@@ -25,6 +25,8 @@ EMBED_BLOCK = 7  # its output, 80 channels at stride 16, is the embedding
 POOLED = 1280
 HIDDEN = 64
 STANDARD_LIMIT = 4.0  # standardised features are clipped here: the first frame has no previous one
+
+FOCUS = FocusSpec(view_size=320)  # the window shows half the picture's height: docs/results/student.md
 
 State = dict[str, Tensor]
 
@@ -74,6 +76,7 @@ def student_spec(
     rate_hz: float = 5.0,
     background: str = "normal",
     horizons_s: tuple[float, ...] = (1.0, 2.0),
+    focus: FocusSpec | None = FOCUS,
 ) -> StudentSpec:
     """The spec of a new, uncalibrated student."""
     state = state_specs(input_size)
@@ -91,6 +94,7 @@ def student_spec(
         warmup_frames=min(4, max(1, int(rate_hz))),
         gap_policy="reset",
         state=state,
+        focus=focus,
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from streamkd.bundle import StudentSpec
     from streamkd.engine import InferenceEngine
     from streamkd.refresh.steps import SiteClip
     from streamkd.types import UInt8Array
@@ -141,7 +142,7 @@ def _read_anchors(anchor_dir: Path, engine: InferenceEngine) -> list[_Anchor]:
     spec = engine.spec
     anchors = [
         _Anchor(
-            decode_clip(record.path, spec.rate_hz, spec.input_size, start_s=record.start_s, end_s=record.end_s).frames,
+            _frames(record.path, spec, start_s=record.start_s, end_s=record.end_s),
             spec.classes.index(record.label),
             record.source,
         )
@@ -156,11 +157,18 @@ def _read_anchors(anchor_dir: Path, engine: InferenceEngine) -> list[_Anchor]:
     return anchors
 
 
+def _frames(path: Path, spec: StudentSpec, *, start_s: float = 0.0, end_s: float | None = None) -> UInt8Array:
+    decoded = decode_clip(
+        path, spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect, start_s=start_s, end_s=end_s
+    )
+    return decoded.frames
+
+
 def _decode(clips: Sequence[SiteClip], engine: InferenceEngine) -> dict[SiteClip, UInt8Array]:
     frames: dict[SiteClip, UInt8Array] = {}
     for clip in clips:
         try:
-            frames[clip] = decode_clip(clip.path, engine.spec.rate_hz, engine.spec.input_size).frames
+            frames[clip] = _frames(clip.path, engine.spec)
         except UnsupportedMediaError:  # deleted meanwhile: one piece of evidence less
             continue
     return frames

@@ -58,11 +58,17 @@ def explain(
 
 def _draw(bundle: Bundle, path: Path, picture: Path, label: str | None, span: tuple[float, float]) -> dict[str, Any]:
     from streamkd.distill.bundles import load_student
+    from streamkd.engine.gaze import gaze_clip
     from streamkd.evaluate.explain import draw, explain_clip
     from streamkd.media.clips import decode_clip
 
     spec = bundle.spec
-    frames = decode_clip(path, spec.rate_hz, spec.input_size, start_s=span[0], end_s=span[1]).frames
+    frames = gaze_clip(
+        decode_clip(
+            path, spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect, start_s=span[0], end_s=span[1]
+        ).frames,
+        spec,
+    )
     found = explain_clip(load_student(bundle), frames, label=label)
     try:
         draw(found, frames, spec.rate_hz).save(picture, "PNG")

@@ -154,7 +154,8 @@ def evaluate_actions(
     console = Console(stderr=True)
     _name_missing(data, console)
     warn = partial(_warn, console)
-    records = readable(read_dataset(data), frames, bundle.spec.rate_hz, bundle.spec.input_size, warn)
+    spec = bundle.spec
+    records = readable(read_dataset(data), frames, spec.rate_hz, spec.view_size, warn, keep_aspect=spec.keeps_aspect)
     with _bars(console) as progress:
         report = evaluate(bundle, OpenVinoEngine(bundle, threads=threads), records, frames, progress)
     print(json.dumps(report.as_json(), indent=1) if as_json else _text(report))

@@ -25,7 +25,13 @@ def analyse_clip(path: Path, filename: str, bundle_path: Path, events: EventsCon
     engine = open_engine(bundle_path)
     spec, camera = engine.spec, recording_camera(path)
     frames = decode_upload(
-        path, spec.rate_hz, spec.input_size, max_duration_s=max_s, camera_id=camera.id, name=filename
+        path,
+        spec.rate_hz,
+        spec.view_size,
+        max_duration_s=max_s,
+        keep_aspect=spec.keeps_aspect,
+        camera_id=camera.id,
+        name=filename,
     )
     replay = collect(analyse_frames(frames, engine, camera, events))
     return ClipAnalysis(

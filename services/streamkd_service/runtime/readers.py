@@ -105,9 +105,10 @@ class ReaderPool:
                 config,
                 self._mailboxes,
                 self.spec.rate_hz,
-                self.spec.input_size,
+                self.spec.view_size,
                 clock=self._clock,
                 max_frame_age_s=self.max_frame_age_s,
+                keep_aspect=self.spec.keeps_aspect,
                 on_decode_ms=self._decode_ms.observe,
                 packets=None if self.packets is None else self.packets(),
             )
