@@ -129,6 +129,9 @@ class RefreshConfig(_Section):
     temperature: float = Field(default=2.0, gt=0, description="softens teacher and student in the distillation loss")
     safety_margin: float = Field(default=0.02, ge=0, description="loss on the anchor set that the gate still accepts")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of the gate's bounds, over all groups together")
+    watch_s: float = Field(
+        default=3600.0, ge=0, description="after a swap, how long alarms are compared with those before; 0: not at all"
+    )
     keep_versions: int = Field(default=5, ge=2, description="bundles kept on disk; the live one and its parent always")
     footage_quota_mb: int = Field(default=512, ge=8, description="harvested clips kept on disk")
 

@@ -12,13 +12,10 @@ from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from streamkd.events.rules import UNUSUAL_MOTION
 from streamkd.store.records import RefreshStatus
 from streamkd.types import CameraState, DropReason, EventKind, FailureReason
+from streamkd_service.exposition import CONTENT_TYPE, Family, render
 from streamkd_service.runtime.histograms import Histogram
 from streamkd_service.totals import TotalsFold
 
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from streamkd_service.runtime.ports import CameraView, HistogramTotals, SystemView, WorkerTotals, WorkerView
 
 _Key = TypeVar("_Key", bound=tuple[str, ...])
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REFRESH_BOUNDS_S = (30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, inf)
 _REFRESHES_KEPT = 1000
 _OUTCOMES = tuple(status.value for status in RefreshStatus if status is not RefreshStatus.RUNNING)
@@ -52,7 +48,7 @@ _HISTOGRAMS = {  # name of the totals: name of the metric, what it measures, fac
 }
 
 
-class ServiceMetrics(Collector):
+class ServiceMetrics:
     """Collects what the API process learns from the Controller; any thread may tell or ask.
 
     Counters only rise while this object lives, whatever workers and cameras do. A removed camera's series vanish, and
@@ -69,8 +65,6 @@ class ServiceMetrics(Collector):
         self._restarts: Counter[str] = Counter()
         self._stream_clients = 0
         self._refreshes = _Refreshes()
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
 
     def fold(self, totals: Sequence[WorkerTotals]) -> None:
         """Add the latest totals of every worker incarnation."""
@@ -116,14 +110,11 @@ class ServiceMetrics(Collector):
 
     def render(self) -> tuple[bytes, str]:
         """The page and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE
+        with self._lock:  # one consistent picture
+            families = [*self._cameras(), *self._workers(), *self._service(), *self._refreshes.metrics()]
+        return render(families), CONTENT_TYPE
 
-    def collect(self) -> Iterator[Metric]:
-        """What prometheus-client asks for at every scrape: one consistent picture."""
-        with self._lock:
-            yield from [*self._cameras(), *self._workers(), *self._service(), *self._refreshes.metrics()]
-
-    def _cameras(self) -> Iterator[Metric]:
+    def _cameras(self) -> Iterator[Family]:
         for series, (name, text) in _CAMERA_COUNTERS.items():
             yield _counter(name, text, ("camera",), {(id_,): self._totals.value(series, id_) for id_ in self._views})
         for series, (name, text, reasons) in _REASON_COUNTERS.items():
@@ -147,10 +138,10 @@ class ServiceMetrics(Collector):
         }
         yield _gauge("frame_age_seconds", "Age of the camera's newest analysed frame.", ("camera",), ages)
 
-    def _workers(self) -> Iterator[Metric]:
+    def _workers(self) -> Iterator[Family]:
         workers = {} if self._system is None else {(worker.worker_id,): worker for worker in self._system.workers}
         for field, (name, text, factor) in _HISTOGRAMS.items():
-            family = HistogramMetricFamily(f"streamkd_{name}", text, labels=("worker",))
+            family = Family(f"streamkd_{name}", "histogram", text, ("worker",))
             for (worker_id,) in workers:
                 totals = self._totals.histogram(field, worker_id)
                 if totals.bounds:
@@ -163,7 +154,7 @@ class ServiceMetrics(Collector):
         restarts = {key: self._restarts[key[0]] for key in workers}
         yield _counter("worker_restarts", "Times that the worker's process was replaced.", ("worker",), restarts)
 
-    def _service(self) -> Iterator[Metric]:
+    def _service(self) -> Iterator[Family]:
         yield _gauge("stream_clients", "Clients that follow the live stream.", (), {(): self._stream_clients})
         system = self._system
         if system is None:
@@ -183,19 +174,22 @@ class _Refreshes:
 
     def __init__(self) -> None:
         self._duration_s = Histogram(REFRESH_BOUNDS_S)
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen: OrderedDict[str, str] = OrderedDict()  # refresh → how it ended, as last told
         self._outcomes: Counter[str] = Counter()
         self._ended_s: float | None = None
         self._scores: dict[tuple[str, ...], float] = {}
 
     def observe(self, refresh: Mapping[str, Any]) -> None:
         outcome, refresh_id = str(refresh.get("status")), str(refresh.get("id"))
-        if outcome not in _OUTCOMES or refresh_id in self._seen:
+        before = self._seen.get(refresh_id)
+        if outcome not in _OUTCOMES or outcome == before:
             return
-        self._seen[refresh_id] = None
+        self._seen[refresh_id] = outcome
         if len(self._seen) > _REFRESHES_KEPT:
             self._seen.popitem(last=False)
         self._outcomes[outcome] += 1
+        if before is not None:
+            return  # promoted, and rolled back later
         started, ended = (datetime.fromisoformat(str(refresh[name])) for name in ("started_utc", "ended_utc"))
         self._duration_s.observe((ended - started).total_seconds())
         self.show(refresh)
@@ -207,12 +201,11 @@ class _Refreshes:
         if refresh.get("gate"):
             self._scores = _gate_scores(refresh["gate"].get("checks") or ())
 
-    def metrics(self) -> Iterator[Metric]:
+    def metrics(self) -> Iterator[Family]:
         outcomes = {(name,): self._outcomes[name] for name in _OUTCOMES}
         yield _counter("refreshes", "Refreshes that ended, by outcome.", ("outcome",), outcomes)
-        durations = HistogramMetricFamily("streamkd_refresh_duration_seconds", "Time that a finished refresh took.")
-        _add(durations, (), self._duration_s.totals())
-        yield durations
+        text = "Time that a finished refresh took."
+        yield _add(Family("streamkd_refresh_duration_seconds", "histogram", text), (), self._duration_s.totals())
         ended = {} if self._ended_s is None else {(): self._ended_s}
         yield _gauge("last_refresh_timestamp_seconds", "Unix time at which the last refresh ended.", (), ended)
         text = "What the last gate measured, its worst camera group for safety and its best for benefit."
@@ -241,27 +234,17 @@ _WORKER_GAUGES = (
 )
 
 
-def _counter(name: str, text: str, labels: Sequence[str], values: Mapping[_Key, float]) -> Metric:
-    family = CounterMetricFamily(f"streamkd_{name}", text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Family:
+    return Family(f"streamkd_{name}", "counter", text, labels).add(values)
 
 
-def _gauge(name: str, text: str, labels: Sequence[str], values: Mapping[_Key, float]) -> Metric:
-    family = GaugeMetricFamily(f"streamkd_{name}", text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float]) -> Family:
+    return Family(f"streamkd_{name}", "gauge", text, labels).add(values)
 
 
-def _add(family: HistogramMetricFamily, labels: Sequence[str], totals: HistogramTotals, factor: float = 1.0) -> None:
-    buckets = [(_bound(bound * factor), n) for bound, n in zip(totals.bounds, totals.counts, strict=True)]
-    family.add_metric(labels, buckets, totals.sum * factor)
-
-
-def _bound(value: float) -> str:
-    return "+Inf" if value == inf else repr(round(value, 9))
+def _add(family: Family, key: tuple[str, ...], totals: HistogramTotals, factor: float = 1.0) -> Family:
+    bounds = (inf if bound == inf else round(bound * factor, 9) for bound in totals.bounds)
+    return family.add_histogram(key, list(zip(bounds, totals.counts, strict=True)), totals.sum * factor)
 
 
 __all__ = ["CONTENT_TYPE", "ServiceMetrics"]

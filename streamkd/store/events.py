@@ -131,6 +131,16 @@ class EventStore:
         with self._db.read() as session:
             return session.scalar(query if camera_id is None else query.where(EventRow.camera_id == camera_id)) or 0
 
+    def count_by_camera(self, kind: EventKind, model_version: str, since: datetime) -> dict[str, int]:
+        """How many events of a kind began since then with a model; cameras without one are left out."""
+        query = (
+            select(EventRow.camera_id, func.count())
+            .where(EventRow.kind == kind, EventRow.model_version == model_version, EventRow.start_utc >= since)
+            .group_by(EventRow.camera_id)
+        )
+        with self._db.read() as session:
+            return {str(camera_id): int(count) for camera_id, count in session.execute(query)}
+
     def snapshot_path(self, event_id: str, media_dir: Path) -> Path:
         """Where the event's picture lies.
 

@@ -21,6 +21,7 @@ class CameraOrigin(StrEnum):
 class RefreshStatus(StrEnum):
     RUNNING = "running"
     PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"  # promoted, and taken back by the watch after the swap
     REFUSED = "refused"  # the gate said no, "not enough evidence" included
     FAILED = "failed"
     CANCELLED = "cancelled"

@@ -188,6 +188,13 @@ def test_a_refresh_is_counted_once_when_it_has_ended(metrics):
     assert value(metrics, "refresh_duration_seconds_sum") == 90
 
 
+def test_a_refresh_that_was_rolled_back_later_counts_as_both(metrics):
+    for status in (RefreshStatus.PROMOTED, RefreshStatus.ROLLED_BACK, RefreshStatus.ROLLED_BACK):
+        metrics.count(refresh_change(status=status))
+    outcomes = [value(metrics, "refreshes_total", outcome=name) for name in ("promoted", "rolled_back")]
+    assert (outcomes, value(metrics, "refresh_duration_seconds_count")) == ([1, 1], 1)
+
+
 def test_last_refresh_time_is_when_it_ended(full):
     assert value(full, "last_refresh_timestamp_seconds") == (NOW + timedelta(seconds=90)).timestamp()
 

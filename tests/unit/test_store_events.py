@@ -238,6 +238,19 @@ def test_open_events_are_counted(repository, media):
     assert repository.count_open() == 2
 
 
+def test_events_are_counted_by_camera_for_one_model_and_kind(repository, media):
+    updates = [
+        update_of("a", at_s=-1.0),
+        update_of("b"),
+        update_of("c", at_s=5.0),
+        update_of("d", camera="yard", at_s=5.0),
+        update_of("e", at_s=5.0, model_version="m2"),
+        update_of("f", at_s=5.0, kind=EventKind.ANOMALY),
+    ]
+    repository.apply_updates(updates, media)
+    assert repository.count_by_camera(EventKind.ACTION, "m1", NOON) == {"gate": 2, "yard": 1}
+
+
 def test_a_reader_sees_what_the_writer_has_committed(repository, database_url, media):
     with open_repository(database_url, read_only=True) as reader:
         repository.apply_updates([update_of()], media)

@@ -26,6 +26,7 @@ from streamkd.types import CameraState
 from streamkd_service.runtime.desired import Desired, check_labels, patched, unknown_labels
 from streamkd_service.runtime.fleet import Fleet
 from streamkd_service.runtime.housekeeping import Housekeeping
+from streamkd_service.runtime.model_watch import ModelWatch
 from streamkd_service.runtime.models import Models
 from streamkd_service.runtime.news import News
 from streamkd_service.runtime.overview import system_view
@@ -96,6 +97,7 @@ class Controller:
         self._repository: Repository
         self._news: News
         self._models: Models
+        self._model_watch: ModelWatch
         self._runner: RefreshRunner
 
     # --- life ------------------------------------------------------------------------------------------------------
@@ -114,7 +116,10 @@ class Controller:
         records = await self.db(partial(self._repository.sync_config_cameras, self.config.cameras))
         self._desired.put(*records)
         self._warn_of_labels()
-        self._runner = RefreshRunner(self, self._clock, threads=os.cpu_count() or 1)
+        self._model_watch = ModelWatch(self, self._clock)
+        await self._model_watch.recover()
+        threads = os.cpu_count() or 1
+        self._runner = RefreshRunner(self, self._clock, threads=threads, promoted=self._model_watch.begin)
         await self._runner.recover()
         housekeeping = Housekeeping(self.config, self._repository, self._models, self.db)
         self._tasks = [
@@ -129,6 +134,7 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._runner.stop()
+        await self._model_watch.stop()
         await self.db(self._repository.close)
         self._thread.shutdown(wait=True)
 
@@ -177,6 +183,7 @@ class Controller:
         """Notice what no report tells: that one is missing."""
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
+            self._model_watch.tick([self._status(record.config) for record in self._desired.records])
             try:
                 await self._publish_states()
             except StreamkdError as error:

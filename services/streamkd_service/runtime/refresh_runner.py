@@ -91,10 +91,19 @@ class RefreshRunner:
         host: The Controller.
         clock: Time.
         threads: Of the teach and distil steps; all processors by default, because these run at the lowest priority.
+        promoted: Told of a refresh whose candidate now serves.
     """
 
-    def __init__(self, host: RefreshHost, clock: Clock | None = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        host: RefreshHost,
+        clock: Clock | None = None,
+        *,
+        threads: int | None = None,
+        promoted: Callable[[RefreshRecord], None] | None = None,
+    ) -> None:
         self._host = host
+        self._promoted = promoted
         self._clock = clock or SystemClock()
         self._threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
         self._task: asyncio.Task[None] | None = None
@@ -209,8 +218,10 @@ class RefreshRunner:
             teller.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await teller
-            await self._end(self._record or record, *outcome)
+            ended = await self._end(self._record or record, *outcome)
             self._task = None
+        if ended.status is RefreshStatus.PROMOTED and self._promoted is not None:
+            self._promoted(ended)
 
     async def _steps(self, plan: steps.RefreshPlan) -> tuple[RefreshStatus, str]:
         work = self._work(plan.id)
@@ -345,17 +356,18 @@ class RefreshRunner:
         self._record = await self._host.db(call)
         self._host.announce()
 
-    async def _end(self, record: RefreshRecord, status: RefreshStatus, detail: str) -> None:
+    async def _end(self, record: RefreshRecord, status: RefreshStatus, detail: str) -> RefreshRecord:
         done = {RefreshStatus.PROMOTED, RefreshStatus.REFUSED}
         changed: dict[str, Any] = {"status": status, "detail": detail}
         if status in done:
             changed |= {"step": RefreshStep.DONE, "progress": 1.0}
-        await self._host.db(partial(self._host.repository.update_refresh, record.id, **changed))
+        ended = await self._host.db(partial(self._host.repository.update_refresh, record.id, **changed))
         self._host.announce()
         _log.info("refresh ended", refresh=record.id, status=str(status), detail=detail)
         config = self._host.config
         quota = config.refresh.footage_quota_mb * 2**20
         await asyncio.to_thread(prune_work, config.store.models_dir, quota)
+        return ended
 
     async def _every(self, seconds: float) -> None:
         while True:
