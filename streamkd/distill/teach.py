@@ -52,6 +52,15 @@ PRESETS = {
             size=208,
             parts=("mean", "deviation", "change"),
         ),
+        TeacherMember(name="close", backbone="efficientnet-lite0", size=192, short_side=384),
+        TeacherMember(
+            name="close-judge",
+            group="judge",
+            backbone="efficientnet-lite2",
+            size=208,
+            short_side=416,
+            parts=("mean", "deviation", "change"),
+        ),
         TeacherMember(
             name="lite1-256",
             backbone="efficientnet-lite1",
@@ -59,8 +68,7 @@ PRESETS = {
             rate_hz=10.0,
             max_frames=24,
             parts=("deviation", "change", "taps"),
-            views=("plain", "mirror"),
-            inverse_penalty=1e-3,
+            inverse_penalty=1e-2,
         ),
         TeacherMember(
             name="temporal",
@@ -74,10 +82,9 @@ PRESETS = {
             name="flow",
             features="flow",
             head="forest",
-            size=128,
+            size=112,
             rate_hz=10.0,
             max_frames=24,
-            views=("plain", "mirror", "backward"),
         ),
         TeacherMember(name="audio", features="audio", inverse_penalty=1e-2),
     )

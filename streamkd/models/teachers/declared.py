@@ -14,6 +14,14 @@ Layout = Literal["NHWC", "NCHW", "NTHWC", "NTCHW", "NCTHW"]
 POSE_VALUES = 56  # of a person: 17 key points (y, x, score), box (ymin, xmin, ymax, xmax), score
 
 
+FOCUS_RULE = "short_side has to be at least the size of the window, and both multiples of 4"
+
+
+def valid_focus(short_side: int, size: int) -> bool:
+    """Whether a window of `size` pixels fits into a picture whose shorter side has `short_side`."""
+    return short_side >= size and short_side % 4 == 0 and size % 4 == 0
+
+
 class _Declared(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,6 +35,8 @@ class InputDeclaration(_Declared):
         height: Pixels.
         width: Pixels; 0 keeps the picture's shape, to the nearest multiple of `multiple`.
         multiple: See `width`.
+        short_side: Scales the picture's shorter side to so many pixels and shows the `height` x `width` window in which
+            the most moves, where that is not 0; then height and width are the same, a multiple of 4.
         range: What the grey values 0 and 255 become ...
         mean: ... before this is taken off, a channel ...
         std: ... and this divided by.
@@ -37,6 +47,7 @@ class InputDeclaration(_Declared):
     height: int = Field(default=224, gt=0)
     width: int = Field(default=224, ge=0)
     multiple: int = Field(default=32, gt=0)
+    short_side: int = Field(default=0, ge=0)
     range: tuple[float, float] = (0.0, 1.0)
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -87,8 +98,12 @@ class FileDeclaration(_Declared):
             raise ValueError("a pose model has no labels, any other needs them")
         if self.output.kind == "pose" and "T" in self.input.layout:
             raise ValueError("a pose model looks at single frames: layout NHWC or NCHW")
-        if self.output.kind != "pose" and not self.input.width:
-            raise ValueError("input.width is needed")
+        if self.output.kind != "pose" and (not self.input.width or self.input.short_side):
+            raise ValueError("input.width is needed, and short_side is for poses; a member's short_side does the same")
+        if self.input.short_side and not valid_focus(self.input.short_side, self.input.height):
+            raise ValueError(FOCUS_RULE)
+        if self.input.short_side and self.input.width != self.input.height:
+            raise ValueError("with short_side, width and height have to be the same")
         return self
 
 
@@ -161,6 +176,7 @@ def model_files(declared: Declaration) -> tuple[Path, ...]:
 
 
 __all__ = [
+    "FOCUS_RULE",
     "POSE_VALUES",
     "Declaration",
     "FileDeclaration",
@@ -169,4 +185,5 @@ __all__ = [
     "OutputDeclaration",
     "model_files",
     "read_declaration",
+    "valid_focus",
 ]

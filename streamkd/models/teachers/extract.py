@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from streamkd.errors import DependencyError, UnavailableError
+from streamkd.focus import focus_clip
 from streamkd.media.audio import AUDIO_RATE_HZ, MEL_BANDS, decode_audio, log_mel
-from streamkd.media.clips import decode_clip, decode_wide
+from streamkd.media.clips import decode_clip, decode_shaped
 from streamkd.models.backbone import HEAD_CHANNELS, Backbone, block_specs, pretrained_backbone
 from streamkd.models.clip_features import clip_features, tap_blocks
 from streamkd.models.teachers.base import class_matrix, map_probs
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from streamkd.models.teachers.base import TeacherClip
     from streamkd.models.teachers.cache import TensorCache
+    from streamkd.models.teachers.declared import InputDeclaration
     from streamkd.models.teachers.models import ClipModel, PoseNetwork
     from streamkd.models.teachers.spec import FeatureKey, View
     from streamkd.types import FloatArray, UInt8Array
@@ -95,19 +97,31 @@ class PoseFile:
         return Poses(found["people"].astype(np.float32), self._rate_hz, float(found["aspect"][0]))
 
     def _look(self, clip: TeacherClip) -> dict[str, np.ndarray]:
-        span = {"start_s": clip.start_s, "end_s": clip.end_s}
-        if self._input.width:
-            decoded = decode_clip(clip.path, self._rate_hz, self._input.height, **span)  # type: ignore[arg-type]
+        wanted = self._input
+        if wanted.short_side:
+            frames, aspect = focused(clip, self._rate_hz, wanted.short_side, wanted.height), 1.0
         else:
-            decoded = decode_wide(
-                clip.path,
-                self._rate_hz,
-                self._input.height,
-                multiple=self._input.multiple,
-                **span,  # type: ignore[arg-type]
+            decoded = decode_shaped(
+                clip.path, self._rate_hz, pose_shape(wanted), start_s=clip.start_s, end_s=clip.end_s
             )
-        aspect = np.array([decoded.width / max(decoded.height, 1)], np.float32)
-        return {"people": self._network.poses(decoded.frames), "aspect": aspect}
+            frames, aspect = decoded.frames, decoded.width / max(decoded.height, 1)
+        return {"people": self._network.poses(frames), "aspect": np.array([aspect], np.float32)}
+
+
+def pose_shape(wanted: InputDeclaration) -> Callable[[int, int], tuple[int, int]]:
+    """Width and height of what a pose model is shown, from those of the video."""
+
+    def shape(width: int, height: int) -> tuple[int, int]:
+        own = max(round(wanted.height * width / height / wanted.multiple), 1) * wanted.multiple
+        return wanted.width or own, wanted.height
+
+    return shape
+
+
+def focused(clip: TeacherClip, rate_hz: float, short_side: int, size: int) -> UInt8Array:
+    """The busiest window of a clip, see `focus_clip`: `[T, size, size, 3]`."""
+    decoded = decode_clip(clip.path, rate_hz, short_side, keep_aspect=True, start_s=clip.start_s, end_s=clip.end_s)
+    return focus_clip(decoded.frames, size)
 
 
 class Extractor:
@@ -155,7 +169,11 @@ class Extractor:
         found = self._cache.get(version, clip.key) if self._cache else None
         if found is not None and "features" in found:
             return torch.from_numpy(found["features"].astype(np.float32))
-        features = torch.stack([self._view(clip, key, view) for view in key.views])
+        views: dict[View, Tensor] = {}
+        for view in key.views:
+            known = _backward(key, views["plain"]) if view == "backward" else None
+            views[view] = self._view(clip, key, view) if known is None else known
+        features = torch.stack(list(views.values()))
         limited = features.clamp(-_FP16_LIMIT, _FP16_LIMIT).half()
         _keep(self._cache, version, clip.key, {"features": limited.numpy()})
         return limited.float()  # the same numbers from the cache and without it
@@ -197,9 +215,11 @@ class Extractor:
         if key.kind == "model":
             model, _ = self._model(key)
             size, rate_hz = model.size, model.rate_hz
-        wanted = (clip, rate_hz, size)
+        wanted = (clip, rate_hz, size, key.short_side)
         if self._last is None or self._last[0] != wanted:
-            self._last = (wanted, self._read(clip, rate_hz, size))
+            whole = not key.short_side
+            found = self._read(clip, rate_hz, size) if whole else focused(clip, rate_hz, key.short_side, size)
+            self._last = (wanted, found)
         return self._last[1] if key.kind == "model" else self._last[1][: key.max_frames]
 
     def _pose_view(self, clip: TeacherClip, key: FeatureKey, view: View) -> Tensor:
@@ -292,6 +312,22 @@ def frame_feature_size(name: str) -> int:
     return HEAD_CHANNELS + sum(block_specs(name)[index].c_out for index in tap_blocks(name))
 
 
+def _backward(key: FeatureKey, plain: Tensor) -> Tensor | None:
+    """What a clip played in reverse gives, where that follows from how it is played forwards; else None."""
+    if key.kind in {"backbone", "audio"}:  # neither looks at the order of frames, or at frames at all
+        return plain
+    return reverse_frames(plain) if key.kind == "frames" else None
+
+
+def reverse_frames(features: Tensor) -> Tensor:
+    """`frame_features` of the clip in reverse: `[T, D]` to the same; a change belongs to the later of two frames."""
+    count = int((~features.isnan().any(dim=1)).sum())
+    pooled, change = features[:count, :HEAD_CHANNELS], features[:count, HEAD_CHANNELS:]
+    turned = features.clone()
+    turned[:count] = torch.cat([pooled.flip(0), torch.cat([change[:1], change[1:].flip(0)])], dim=1)
+    return turned
+
+
 def audio_features(samples: FloatArray | None) -> Tensor:
     """A clip's sound in numbers, `[4 * 40 + 1]`: of every mel band the mean, deviation, maximum and mean rise; and a 1.
 
@@ -338,4 +374,5 @@ __all__ = [
     "frame_feature_size",
     "frame_features",
     "mirror_poses",
+    "reverse_frames",
 ]

@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streamkd.models.clip_features import FEATURE_PARTS
 from streamkd.models.teachers.base import Group, MemberInfo
+from streamkd.models.teachers.declared import FOCUS_RULE, valid_focus
 
 FeatureKind = Literal["backbone", "frames", "flow", "audio", "pose", "model", "combined"]
 View = Literal["plain", "mirror", "backward"]
 HeadKind = Literal["linear", "forest", "temporal", "own"]
 MAX_FRAMES = 12
+_PICTURES = frozenset({"backbone", "frames", "flow"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class FeatureKey:
         kind: Which kind of features.
         model: File or hub id of the network behind "pose" and "model", else empty.
         views: How the clip is looked at: as it is, mirrored, in reverse.
+        short_side: Of the picture, of which the `size` x `size` window is looked at in which the most moves; 0: the
+            whole picture, squeezed.
     """
 
     backbone: str
@@ -37,11 +41,13 @@ class FeatureKey:
     kind: FeatureKind = "backbone"
     model: str = ""
     views: tuple[View, ...] = ("plain",)
+    short_side: int = 0
 
     @property
     def text(self) -> str:
         """One line that names it; part of the key of cached features."""
         parts = [self.kind, self.backbone or self.model, f"{self.size}px", f"{self.rate_hz:g}hz", f"{self.max_frames}f"]
+        parts += [f"of {self.short_side}px"] if self.short_side else []
         return " ".join([*(part for part in parts if part), "+".join(self.views)])
 
 
@@ -57,6 +63,7 @@ class TeacherMember(BaseModel):
             the members that `of` names, side by side.
         head: "linear": logistic regression. "forest": extremely randomised trees. "temporal": a transformer over the
             frames of "frames". "own": none, the model's own classes.
+        short_side: See `FeatureKey`.
         views: Trained on all of them and averaged over them: test-time augmentation.
         parts: Of the clip features.
         inverse_penalty: C of the logistic regression.
@@ -77,6 +84,7 @@ class TeacherMember(BaseModel):
     max_frames: int = Field(default=MAX_FRAMES, gt=1)
     model: str = ""
     of: tuple[str, ...] = ()
+    short_side: int = Field(default=0, ge=0)
     views: tuple[View, ...] = Field(default=("plain",), min_length=1)
     parts: tuple[str, ...] = FEATURE_PARTS
     inverse_penalty: float = Field(default=1e-3, gt=0)
@@ -97,6 +105,8 @@ class TeacherMember(BaseModel):
             raise ValueError("head 'temporal' belongs to features 'frames'")
         if self.head == "own" and self.features != "model":
             raise ValueError("head 'own' belongs to features 'model'")
+        if self.short_side and (self.features not in _PICTURES or not valid_focus(self.short_side, self.size)):
+            raise ValueError(f"{FOCUS_RULE}; and it is for features {', '.join(sorted(_PICTURES))}")
         if self.views[0] != "plain" or len(set(self.views)) != len(self.views):
             raise ValueError("views begin with 'plain' and name each one once")
         return self
@@ -164,7 +174,14 @@ def check_members(members: tuple[TeacherMember, ...]) -> None:
 def feature_key(member: TeacherMember) -> FeatureKey:
     """What a member's features are made with; a combined member has none of its own."""
     return FeatureKey(
-        member.backbone, member.size, member.rate_hz, member.max_frames, member.features, member.model, member.views
+        backbone=member.backbone,
+        size=member.size,
+        rate_hz=member.rate_hz,
+        max_frames=member.max_frames,
+        kind=member.features,
+        model=member.model,
+        views=member.views,
+        short_side=member.short_side,
     )
 
 
