@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino.preprocess import PrePostProcessor
 
 from streamkd.bundle import Bundle
 from streamkd.engine.base import State, StepOutput, softmax
+from streamkd.engine.rows import StateRows, gather
 from streamkd.errors import BundleError
 from streamkd.types import FloatArray, UInt8Array
 
@@ -83,29 +85,49 @@ class OpenVinoEngine:
             output, after = self._step(rgb[start : start + largest], states[start : start + largest])
             outputs.append(output)
             following.extend(after)
-        if len(outputs) == 1:
-            return outputs[0], following
-        return StepOutput(*(np.concatenate([getattr(o, name) for o in outputs]) for name in _OUTPUTS)), following
+        return _joined(outputs), following
+
+    def advance(self, frames: Sequence[UInt8Array], rows: StateRows, numbers: NDArray[np.intp]) -> StepOutput:
+        """Advance the cameras of some rows by one frame each; see `streamkd.engine.rows`."""
+        largest = BATCH_SIZES[-1]
+        outputs = []
+        for start in range(0, len(frames), largest):
+            some, these = numbers[start : start + largest], frames[start : start + largest]
+            slot = self._slot(len(some))
+            for index, frame in enumerate(these):
+                slot.frame[index] = frame
+            gather(rows.arrays, some, slot.state)
+            slot.request.infer()
+            for name, array in rows.arrays.items():
+                array[some] = slot.output(f"next_{name}")[: len(some)]
+            outputs.append(self._answers(slot, len(some)))
+        return _joined(outputs)
 
     def _step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
         batch = len(states)
-        slot = self._slots[next(size for size in BATCH_SIZES if size >= batch)]
+        slot = self._slot(batch)
         slot.frame[:batch] = rgb
         for name in self._names:
             buffer = slot.state[name]
             for row, state in enumerate(states):
                 buffer[row] = state[name]
         slot.request.infer()
-        # Padding rows hold what an earlier batch left there: finite, and never read.
+        after = {name: slot.output(f"next_{name}") for name in self._names}
+        # A copy per camera: a view would keep the whole batch alive, and the request writes into it next time.
+        following = [{name: after[name][row].copy() for name in self._names} for row in range(batch)]
+        return self._answers(slot, batch), following
+
+    def _slot(self, batch: int) -> _Slot:
+        return self._slots[next(size for size in BATCH_SIZES if size >= batch)]
+
+    def _answers(self, slot: _Slot, batch: int) -> StepOutput:
+        """The last inference's answers; padding rows hold what an earlier batch left there: finite, and never read."""
         temperature = np.float32(self.spec.temperature)
-        output = StepOutput(
+        return StepOutput(
             action=softmax(slot.output("action")[:batch] / temperature),
             forecast=softmax(slot.output("forecast")[:batch] / temperature),
             embedding=slot.output("embedding")[:batch].copy(),
         )
-        after = {name: slot.output(f"next_{name}") for name in self._names}
-        # A copy per camera: a view would keep the whole batch alive, and the request writes into it next time.
-        return output, [{name: after[name][row].copy() for name in self._names} for row in range(batch)]
 
 
 class _Slot:
@@ -123,6 +145,12 @@ class _Slot:
         """`[size, …]`, valid until the next inference."""
         array: FloatArray = self.request.get_tensor(name).data
         return array
+
+
+def _joined(outputs: Sequence[StepOutput]) -> StepOutput:
+    if len(outputs) == 1:
+        return outputs[0]
+    return StepOutput(*(np.concatenate([getattr(output, name) for output in outputs]) for name in _OUTPUTS))
 
 
 def _settings(threads: int) -> dict[str, Any]:

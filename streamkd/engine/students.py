@@ -14,6 +14,7 @@ import numpy as np
 from streamkd.bundle import StudentSpec
 from streamkd.engine.base import InferenceEngine
 from streamkd.engine.gaze import Gaze
+from streamkd.engine.rows import StateRows, advance
 from streamkd.errors import ConflictError
 from streamkd.types import FloatArray, Frame, UInt8Array
 
@@ -44,7 +45,8 @@ class _Track:
     """One camera under one version."""
 
     engine: InferenceEngine
-    state: dict[str, FloatArray]
+    rows: StateRows  # of the version
+    row: int  # this camera's
     gaze: Gaze
     seen: int = 0  # frames of this segment
 
@@ -76,6 +78,7 @@ class Students:
     def __init__(self, engine: InferenceEngine) -> None:
         self._target = engine
         self._cameras: dict[str, _Camera] = {}
+        self._rows: dict[str, StateRows] = {}
 
     @property
     def target(self) -> InferenceEngine:
@@ -113,13 +116,17 @@ class Students:
             return
         self._target = engine
         for camera in self._cameras.values():
-            camera.following = None  # of a swap that this one overtakes
+            _drop(camera.following)  # of a swap that this one overtakes
+            camera.following = None
             if camera.answering is not None and camera.answering.engine.version == engine.version:
                 self._target = camera.answering.engine  # back to a version that is still here
 
     def discard(self, camera_id: str) -> None:
         """Throw a camera's state away; its next frame starts anew, on the target version."""
-        self._cameras.pop(camera_id, None)
+        camera = self._cameras.pop(camera_id, None)
+        if camera is not None:
+            _drop(camera.answering)
+            _drop(camera.following)
 
     def step(self, frames: Sequence[Frame]) -> list[Answer]:
         """Advance the cameras of `frames`, one frame each, in one batch per version; answers in the same order."""
@@ -140,29 +147,35 @@ class Students:
         """The camera with the tracks that shall see its next frame."""
         camera = self._cameras.setdefault(camera_id, _Camera())
         if camera.answering is None:
-            camera.answering = _new_track(self._target)
+            camera.answering = self._new_track()
         elif camera.answering.engine.version != self._target.version:
             if camera.following is None:
-                camera.following = _new_track(self._target)
+                camera.following = self._new_track()
             elif camera.following.is_warm:
+                _drop(camera.answering)
                 camera.answering, camera.following = camera.following, None
         return camera
+
+    def _new_track(self) -> _Track:
+        engine = self._target
+        used = {track.engine.version for c in self._cameras.values() for track in (c.answering, c.following) if track}
+        for version in self._rows.keys() - used - {engine.version}:
+            del self._rows[version]
+        rows = self._rows.setdefault(engine.version, StateRows(engine.spec.state))
+        return _Track(engine, rows, rows.take(), Gaze(engine.spec))
 
     def _run(self, batch: _Batch, frames: Sequence[Frame], answers: dict[int, Answer]) -> None:
         glances = [track.gaze.look(frames[row].rgb) for row, track in zip(batch.rows, batch.tracks, strict=True)]
         for track, glance in zip(batch.tracks, glances, strict=True):
             if glance.moved:
-                track.state = relive(batch.engine, glance.again)
-        rgb = np.stack([glance.rgb for glance in glances])
-        output, states = batch.engine.step(rgb, [track.state for track in batch.tracks])
+                track.rows.write(track.row, relive(batch.engine, glance.again))
+        numbers = np.array([track.row for track in batch.tracks], np.intp)
+        output, finite = advance(batch.engine, [glance.rgb for glance in glances], batch.tracks[0].rows, numbers)
         for index, (row, track) in enumerate(zip(batch.rows, batch.tracks, strict=True)):
-            warming, state = not track.is_warm, states[index]
-            broken = not all(
-                _finite(array) for array in (output.action[index], output.forecast[index], *state.values())
-            )
-            # NaN in a state would never leave it again; and a version that answers NaN must not take over.
-            track.state = batch.engine.init_state() if broken else state
+            warming, broken = not track.is_warm, not finite[index]
             track.seen = 0 if broken else track.seen + 1
+            if broken:  # NaN in a state would never leave it again; and such a version must not take over
+                track.rows.reset(track.row)
             if track is self._cameras[frames[row].camera_id].answering:
                 answers[row] = Answer(
                     spec=batch.engine.spec,
@@ -186,17 +199,14 @@ def _view(spec: StudentSpec) -> str:
     return f"pictures of {spec.view_size} px{' on the shorter side' if spec.keeps_aspect else ' squared'}"
 
 
-def _finite(array: FloatArray) -> bool:
-    return bool(np.isfinite(array).all())
-
-
 def _unknown(probabilities: FloatArray) -> FloatArray:
     """Every class as likely as any other."""
     return np.full_like(probabilities, 1 / probabilities.shape[-1])
 
 
-def _new_track(engine: InferenceEngine) -> _Track:
-    return _Track(engine, engine.init_state(), Gaze(engine.spec))
+def _drop(track: _Track | None) -> None:
+    if track is not None:
+        track.rows.give_back(track.row)
 
 
 __all__ = ["Answer", "Students", "relive"]

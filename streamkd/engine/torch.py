@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -87,6 +89,48 @@ class TorchEngine:
         return answer, [{name: following[name][row].copy() for name in following} for row in range(len(states))]
 
 
+def to_onnx(bundle: Bundle, batch: int) -> bytes:
+    """A bundle's float32 network as ONNX, for other runtimes: benchmarks compare with them.
+
+    Inputs and outputs are those of the IR (see `streamkd.bundle`), for one batch size: the exporter writes it into the
+    reshapes of the forecast.
+
+    Raises:
+        BundleError: The weights don't fit the spec.
+    """
+    student = TorchEngine(bundle, device="cpu")._student  # noqa: SLF001 - of this module
+    spec = bundle.spec
+    file: Any = io.BytesIO()  # it may be a file object, whatever its type hint says
+    names = [tensor.name for tensor in spec.state]
+
+    class Flat(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.student = student
+
+        def forward(self, frame: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+            output, after = self.student.step(frame, dict(zip(names, state, strict=True)))
+            return output.action, output.forecast, output.embedding, *(after[name] for name in names)
+
+    given = (
+        torch.zeros(batch, 3, spec.input_size, spec.input_size),
+        *(torch.zeros(batch, *t.shape) for t in spec.state),
+    )
+    inputs, outputs = ["frame", *names], ["action", "forecast", "embedding", *(f"next_{name}" for name in names)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter without dynamo is called old; the other needs another package
+        torch.onnx.export(
+            Flat().eval(),
+            given,
+            file,
+            input_names=inputs,
+            output_names=outputs,
+            dynamo=False,
+        )
+    whole: bytes = file.getvalue()
+    return whole
+
+
 def cuda_is_there() -> bool:
     """Whether PyTorch can use a GPU here."""
     return bool(torch.cuda.is_available())
@@ -97,4 +141,4 @@ def _array(value: Tensor) -> FloatArray:
     return array
 
 
-__all__ = ["TorchEngine", "cuda_is_there"]
+__all__ = ["TorchEngine", "cuda_is_there", "to_onnx"]
