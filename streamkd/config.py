@@ -118,9 +118,8 @@ class RefreshConfig(_Section):
     anchor_dir: str = Field(
         default=SHIPPED, description="'shipped' or a folder with clips.csv: clips with human labels"
     )
-    replay_dir: str | None = Field(
-        default=None,
-        description="'shipped' or a folder of clips on which the student goes on saying what it said; null: none",
+    replay_dir: Path | None = Field(
+        default=None, description="a folder of clips on which the student goes on saying what it said; null: none"
     )
     harvest_s: float = Field(default=60.0, gt=0, description="how long footage is collected")
     clip_s: float = Field(default=2.0, gt=0, description="length of one harvested clip")

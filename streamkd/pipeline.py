@@ -275,10 +275,6 @@ class Pipeline:
         """The version that all cameras have or are moving to."""
         return self._students.target.version
 
-    def model_versions(self) -> dict[str, str]:
-        """The version that answers, per camera."""
-        return {camera_id: self._students.version_of(camera_id) for camera_id in list(self._cameras)}
-
 
 def _named(spec: StudentSpec, values: FloatArray) -> dict[str, float]:
     return dict(zip(spec.classes, values.tolist(), strict=True))

@@ -116,7 +116,7 @@ def plan_from(config: RefreshConfig, **given: Any) -> RefreshPlan:
     values: dict[str, Any] = {
         "teacher": _asset(config.teacher, "teacher"),
         "anchor_dir": _asset(config.anchor_dir, "anchor"),
-        "replay_dir": None if config.replay_dir is None else _asset(config.replay_dir, "replay"),
+        "replay_dir": None if config.replay_dir is None else config.replay_dir.expanduser().resolve(),
         "harvest_s": config.harvest_s,
         "clip_s": config.clip_s,
         "clips_per_camera": config.clips_per_camera,

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from streamkd.errors import ConflictError, InputError, NotFoundError
-from streamkd.store.changes import Draft, record_changes
+from streamkd.store.changes import record_changes
 from streamkd.store.database import Database
 from streamkd.store.records import RefreshRecord, RefreshStatus, RefreshStep
 from streamkd.store.schema import RefreshRow
@@ -86,17 +86,6 @@ class RefreshStore:
         newest = select(RefreshRow).order_by(RefreshRow.started_utc.desc(), RefreshRow.id.desc()).limit(limit)
         with self._db.read() as session:
             return [_record(row) for row in session.scalars(newest)]
-
-    def fail_running_refreshes(self, detail: str) -> list[RefreshRecord]:
-        """End what still counts as running although nobody runs it, after a crash."""
-        with self._db.write() as session:
-            rows = list(session.scalars(_running()))
-            for row in rows:
-                row.status, row.detail, row.ended_utc = RefreshStatus.FAILED, detail, self._db.clock.utc()
-            records = [_record(row) for row in rows]
-            drafts: list[Draft] = [("refresh", "updated", refresh_json(record)) for record in records]
-            record_changes(session, self._db.clock, drafts)
-            return records
 
 
 def _running() -> Any:

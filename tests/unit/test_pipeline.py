@@ -382,9 +382,8 @@ def test_a_swap_is_pending_until_every_camera_has_moved():
     for name in "ab":
         play(subject, [GREY] * 5, camera_id=name)
     subject.swap(other())
-    play(subject, [GREY] * 5, camera_id="a", start=5)
-    assert subject.swap_pending
-    assert subject.model_versions() == {"a": "tiny-2", "b": "tiny-1"}
+    moved = play(subject, [GREY] * 5, camera_id="a", start=5)[-1]
+    assert (subject.swap_pending, moved.model_version) == (True, "tiny-2")
     play(subject, [GREY] * 5, camera_id="b", start=5)
     assert not subject.swap_pending
 

@@ -164,13 +164,6 @@ def test_an_unknown_refresh_is_not_found(repository):
         repository.update_refresh("r1", progress=1.0)
 
 
-def test_what_was_running_when_the_service_died_has_failed(repository, clock):
-    repository.create_refresh(refresh())
-    assert [r.id for r in repository.fail_running_refreshes("the service ended")] == ["r1"]
-    found = repository.get_refresh("r1")
-    assert (found.status, found.detail, found.ended_utc) == (RefreshStatus.FAILED, "the service ended", clock.utc())
-
-
 def test_refreshes_are_listed_up_to_the_limit(repository):
     for n in range(3):
         repository.create_refresh(refresh(f"r{n}", RefreshStatus.FAILED, at_s=n))
