@@ -13,7 +13,7 @@ from streamkd.config import CameraConfig
 from streamkd.errors import InputError, SourceError
 from streamkd.media.convert import to_grey
 from streamkd.media.liveness import detail, is_black
-from streamkd.media.source import SourceInfo, open_camera
+from streamkd.media.source import DecodedFrame, SourceInfo, open_camera
 from streamkd.media.timestamps import TimestampRepair
 from streamkd.types import FailureReason
 
@@ -91,45 +91,57 @@ def probe_camera(
     config = camera if isinstance(camera, CameraConfig) else _config(camera, transport, timeout_s)
     clock = clock or SystemClock()
     began_s = clock.monotonic_s()
-    first_s: float | None = None
-    repair, repaired, times = TimestampRepair(), 0, list[tuple[int, float]]()
-    grey: UInt8Array | None = None
+    look = _Look(seconds)
     with open_camera(config, clock) as source:
-        raw_before: float | None = None
         for decoded in source.frames():
-            now_s = clock.monotonic_s()
-            first_s = now_s if first_s is None else first_s
-            stamp = repair.repair(decoded.raw_pts_s)
-            repaired += decoded.raw_pts_s is not None and raw_before is not None and decoded.raw_pts_s <= raw_before
-            raw_before = decoded.raw_pts_s
-            times.append((stamp.segment, stamp.pts_s))
-            if grey is None or now_s - first_s >= seconds or len(times) % 50 == 0:
-                grey = to_grey(decoded.frame)
-            if now_s - first_s >= seconds:
+            look.add(decoded, clock.monotonic_s())
+            if look.over:
                 break
         info, stats = source.info, source.stats
-    if first_s is None or grey is None:
+    if look.first_s is None or look.grey is None:
         raise SourceError(
             f"{info.shown} was opened, but gave no picture.",
             hint="Check that it plays in a video player.",
             reason=FailureReason.CORRUPT if stats.packets else FailureReason.ENDED,
         )
-    keyframes = list(stats.keyframe_at)
-    gop = max((after - at for at, after in pairwise(keyframes)), default=None)
     report = CheckReport(
         info=info,
-        first_frame_s=first_s - began_s,
+        first_frame_s=look.first_s - began_s,
         frames=stats.frames,
-        measured_fps=_rate(times),
-        gop_frames=gop,
+        measured_fps=_rate(look.times),
+        gop_frames=max((after - at for at, after in pairwise(stats.keyframe_at)), default=None),
         corrupt=stats.corrupt,
         missing_pts=stats.missing_pts,
-        repaired_pts=repaired,
-        segments=times[-1][0] + 1,
-        brightness=float(grey.mean()),
+        repaired_pts=look.repaired,
+        segments=look.times[-1][0] + 1,
+        brightness=float(look.grey.mean()),
         remarks=(),
     )
-    return _with_remarks(report, grey)
+    return _with_remarks(report, look.grey)
+
+
+class _Look:
+    """What is seen of a stream within some seconds from its first frame on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._repair = TimestampRepair()
+        self._raw_before: float | None = None
+        self.first_s: float | None = None  # when the first frame came
+        self.times: list[tuple[int, float]] = []  # segment and repaired PTS of every frame
+        self.repaired = 0  # frames whose PTS was not above the one before
+        self.grey: UInt8Array | None = None  # of the last frame, or of one shortly before it
+        self.over = False
+
+    def add(self, decoded: DecodedFrame, now_s: float) -> None:
+        self.first_s = now_s if self.first_s is None else self.first_s
+        self.over = now_s - self.first_s >= self._seconds
+        stamp = self._repair.repair(decoded.raw_pts_s)
+        before, self._raw_before = self._raw_before, decoded.raw_pts_s
+        self.repaired += decoded.raw_pts_s is not None and before is not None and decoded.raw_pts_s <= before
+        self.times.append((stamp.segment, stamp.pts_s))
+        if self.grey is None or self.over or len(self.times) % 50 == 0:
+            self.grey = to_grey(decoded.frame)
 
 
 def _config(url: str, transport: str, timeout_s: float) -> CameraConfig:
