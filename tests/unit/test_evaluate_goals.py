@@ -15,6 +15,7 @@ from streamkd.evaluate.goals import (
     recall_at_zero_false_alarms,
     seed_auc,
 )
+from streamkd.evaluate.metrics import roc_auc
 
 POSITIVE = np.array([True, True, False, False])
 SOURCES = ["a", "b", "a", "b"]
@@ -23,6 +24,13 @@ SOURCES = ["a", "b", "a", "b"]
 def test_the_auc_of_several_seeds_is_the_mean_of_theirs():
     scores = np.array([[0.9, 0.8, 0.2, 0.1], [0.9, 0.2, 0.5, 0.1]])
     assert seed_auc(scores, POSITIVE) == pytest.approx((1.0 + 0.75) / 2)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_auc_is_the_library_s_ties_included(seed):
+    rng = np.random.default_rng(seed)
+    scores, positive = rng.integers(0, 5, 30) / 5, np.arange(30) % 3 == 0
+    assert seed_auc(scores, positive) == pytest.approx(roc_auc(scores, positive))
 
 
 def test_no_auc_with_one_class():

@@ -1,0 +1,92 @@
+"""`streamkd bench distillation`: what each objective is worth, row by row, resumable."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from streamkd_service.bench.report import machine
+from streamkd_service.cli.needs import need_torch
+from streamkd_service.cli.train import CacheOption, _bars
+
+RESULTS = Path("docs/results/distillation.jsonl")
+REPORT = Path("docs/results/distillation.md")
+NOTES = Path("docs/results/distillation-notes.md")
+
+
+def distillation(
+    data: Annotated[Path, typer.Option("--data", help="Folder of labelled clips.")] = Path(
+        "../shared/data/surveillance-fight"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="One fold, one seed, few passes: at most 10 minutes.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train the trunk too, labels only and the best rows.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The table of goals as JSON on standard output.")] = False,
+    row: Annotated[list[str] | None, typer.Option("--row", help="Only this row; may stand several times.")] = None,
+    list_rows: Annotated[bool, typer.Option("--list", help="Print the rows and stop.")] = False,
+    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1, max=20)] = 1,
+    teacher: Annotated[
+        Path | None, typer.Option(help="A teacher bundle with heads by fold. [made here, cross-fitted twice]")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="With --full: passes that train the trunk.", min=1)] = 16,
+    results: Annotated[
+        Path, typer.Option("--results", help="JSON lines; what is in there is not done again.")
+    ] = RESULTS,
+    report: Annotated[Path, typer.Option("--report", help="The document that is written from them.")] = REPORT,
+    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
+    cache: CacheOption = None,
+) -> None:
+    """Rerun the table of goals: pooled out-of-fold figures by source, a row an objective, the same budget in each."""
+    need_torch("streamkd bench distillation")
+    from streamkd.distill.bench.full import FullBudget
+    from streamkd.distill.bench.rows import ROWS
+    from streamkd.distill.bench.runner import BenchRequest, budget_name, run_bench
+    from streamkd.evaluate.dataset import default_cache
+
+    if list_rows:
+        print("\n".join(f"{one.family:<12} {one.name}" for one in ROWS))
+        return
+    request = BenchRequest(
+        data=data,
+        cache=cache or default_cache(),
+        results=results,
+        report=report,
+        quick=quick,
+        full=full,
+        rows=tuple(row or ()),
+        seeds=tuple(range(seeds)),
+        threads=threads,
+        teacher=teacher,
+        machine=machine(),
+        notes=NOTES,
+        budget=FullBudget(trunk_epochs=epochs),
+    )
+    console = Console(stderr=True)
+    with _bars(console) as progress:
+        found = run_bench(request, progress, lambda line: console.print(f"[yellow]{line}", highlight=False))
+    _tell(found, budget_name(request), as_json=json)
+
+
+def _tell(found: Any, budget: str, *, as_json: bool) -> None:
+    from streamkd.distill.bench.report import estimate, goal_rows, row_figures
+
+    goals = [
+        dict(zip(("figure", "goal", "measured", "reached"), line, strict=True)) for line in goal_rows(found, budget)
+    ]
+    rows = row_figures(found, budget)
+    if as_json:
+        table = [
+            {"row": one.name, "seeds": one.seeds, "roc_auc": one.auc.value, "float": one.float_auc} for one in rows
+        ]
+        print(jsonlib.dumps({"budget": budget, "goals": goals, "rows": table}, indent=1))
+        return
+    for one in rows:
+        print(f"{one.name:<48} {estimate(one.auc)}")
+    for goal in goals:
+        print(f"{goal['figure']}: {goal['measured']} (goal {goal['goal']}: {goal['reached'].strip('*')})")
+
+
+__all__ = ["distillation"]

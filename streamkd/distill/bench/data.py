@@ -1,0 +1,327 @@
+"""Everything the benchmark's rows share, computed once: what heads see of clips and joined streams, float and int8.
+
+The trunk is the same in every row, so a row is a head; and what the head is shown by the int8 trunk of the export is
+cached too, so that every figure is that of the exported model at no cost. Each fold has an int8 trunk of its own,
+calibrated on the other folds' clips; a clip is only ever played through the trunk of its own fold. In joined streams
+the state is never reset; the gaze is aimed anew at each clip, because clips of different shapes can't be one picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from streamkd.distill.bench.teacher import TeacherFeatures, teacher_features
+from streamkd.distill.develop import split_classes
+from streamkd.distill.features import AUGMENT_VERSION, FeatureSet, cache_features, plain_frames
+from streamkd.distill.quantise import Int8Trunk, int8_features
+from streamkd.distill.train import raw_features
+from streamkd.errors import InputError
+from streamkd.evaluate.dataset import FrameCache, make_folds, read_dataset, read_folds, readable
+from streamkd.evaluate.joined import Junction, junctions, long_order
+from streamkd.models.backbone import pretrained_backbone
+from streamkd.models.student import BACKBONE, Student, student_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamkd.evaluate.dataset import ClipRecord
+    from streamkd.types import UInt8Array
+
+VARIANTS = 3
+SEED = 0  # of augmentation and of the joined streams; rows have seeds of their own
+
+
+@dataclass(frozen=True, slots=True)
+class LongStream:
+    """Clips of one fold played one after the other for ten minutes, without a reset.
+
+    Attributes:
+        clips: Which clip, in order of play.
+        raw: `[T, F]` of the whole stream, from the int8 trunk.
+    """
+
+    clips: tuple[int, ...]
+    raw: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedSource:
+    """One junction (`streamkd.evaluate.joined`) of clips of one source, and what the head sees of it."""
+
+    plan: Junction
+    raw: Tensor
+    start: int  # first frame after the junction
+
+
+@dataclass(frozen=True, slots=True)
+class BenchData:
+    """All of it, for N clips.
+
+    Attributes:
+        records: The clips.
+        labels: Class index of each.
+        folds: Of each, by source.
+        classes: Background first.
+        lengths: Frames of each, as the live path samples them.
+        raw: What the head sees of each, float trunk; in augmented copies too.
+        int8: The same from the int8 trunk of its fold.
+        long: Per fold.
+        joined: Per fold.
+        teacher: What the benchmark's teacher sees.
+    """
+
+    records: tuple[ClipRecord, ...]
+    labels: tuple[int, ...]
+    folds: tuple[int, ...]
+    classes: tuple[str, ...]
+    lengths: tuple[int, ...]
+    raw: FeatureSet
+    int8: FeatureSet
+    long: dict[int, LongStream]
+    joined: dict[int, tuple[JoinedSource, ...]]
+    teacher: TeacherFeatures
+
+    @property
+    def sources(self) -> list[str]:
+        return [record.source for record in self.records]
+
+
+def new_student(classes: Sequence[str]) -> Student:
+    """A student with its ImageNet trunk and a fresh head."""
+    torch.manual_seed(0)
+    student = Student(student_spec("bench", tuple(classes), background=classes[0]))
+    student.backbone.load_state_dict(pretrained_backbone(BACKBONE).state_dict())
+    return student.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def load_bench_data(
+    data: Path,
+    cache: Path,
+    progress: Callable[[str, float], None],
+    warn: Callable[[str], None],
+    *,
+    background: str = "normal",
+    variants: int = VARIANTS,
+    measured: int | None = None,
+    long_s: float = 600.0,
+    samples: int = 300,
+) -> BenchData:
+    """Read a folder of labelled clips and compute, or find in the cache, what the rows need.
+
+    Args:
+        data: A folder with `clips.csv`, or one folder a label.
+        cache: Where everything is kept.
+        progress: Told what is being done and which share of it is done.
+        warn: Told about clips that are left out.
+        background: The class that opens no event.
+        variants: Augmented copies of each clip.
+        measured: How many folds will be; what the int8 trunk shows is made for these alone.
+        long_s: Length of the long streams.
+        samples: Frames that each int8 trunk is calibrated on.
+
+    Raises:
+        InputError: There are fewer than three folds by source: labels could not be cross-fitted.
+    """
+    frames = FrameCache(cache / "frames")
+    spec = student_spec("bench", ("a", "b"))
+    found = read_dataset(data)
+    records = readable(found, frames, spec.rate_hz, spec.view_size, warn, keep_aspect=spec.keeps_aspect)
+    classes = split_classes(records, background)
+    folds = tuple(read_folds(data, records) or make_folds(records, min(5, len({r.source for r in records})), 0))
+    if len(set(folds)) < 3:
+        raise InputError("The benchmark needs clips of at least three sources.", hint="Name each clip's source.")
+    student = new_student(classes)
+    plain = [plain_frames(frames, r, student.spec) for r in records]
+    hashes = [r.sha256 for r in records]
+    store = _Store(
+        cache / "bench" / _key(spec.model_dump_json(), AUGMENT_VERSION, variants, SEED, folds, long_s, samples, hashes)
+    )
+    raw = store.features("raw", variants, lambda: _float(student, records, frames, variants, cache, progress))
+    labels = tuple(classes.index(r.label) for r in records)
+    by_fold: dict[int, FeatureSet] = {}
+    long: dict[int, LongStream] = {}
+    joined: dict[int, tuple[JoinedSource, ...]] = {}
+    maker = _FoldMaker(student, records, frames, plain, labels, folds, variants, samples, progress)
+    for fold in sorted(set(folds))[:measured]:
+        by_fold[fold] = store.features(f"int8-{fold}", variants, partial(maker.features, fold))
+        long[fold] = _as_long(store.tensors(f"long-{fold}", partial(maker.long, fold, long_s)))
+        joined[fold] = _as_joined(store.tensors(f"joined-{fold}", partial(maker.joined, fold)), plain)
+    teachers = _Store(cache / "bench" / _key("teacher", hashes))
+    teacher = teachers.tensors("teacher", lambda: _teacher_tensors(teacher_features(records, frames, progress)))
+    return BenchData(
+        records,
+        labels,
+        folds,
+        classes,
+        tuple(len(one) for one in plain),
+        raw,
+        _in_order(by_fold, folds, variants),
+        long,
+        joined,
+        _as_teacher(teacher, len(records)),
+    )
+
+
+class _FoldMaker:
+    """Plays one fold's clips through the int8 trunk that was calibrated on the others."""
+
+    def __init__(
+        self,
+        student: Student,
+        records: Sequence[ClipRecord],
+        frames: FrameCache,
+        plain: Sequence[UInt8Array],
+        labels: Sequence[int],
+        folds: Sequence[int],
+        variants: int,
+        samples: int,
+        progress: Callable[[str, float], None],
+    ) -> None:
+        self._samples = samples
+        self._student, self._records, self._frames, self._plain = student, records, frames, plain
+        self._labels, self._folds, self._variants, self._progress = labels, folds, variants, progress
+        self._trunk: tuple[int, Int8Trunk] | None = None
+
+    def features(self, fold: int) -> FeatureSet:
+        chosen = [self._records[i] for i in self._inside(fold)]
+
+        def progress(what: str, share: float) -> None:
+            self._progress(f"{what} of fold {fold}", share)
+
+        return int8_features(
+            self._of(fold),
+            self._student,
+            chosen,
+            self._frames,
+            variants=self._variants,
+            seed=SEED,
+            progress=progress,
+        )
+
+    def long(self, fold: int, at_least_s: float) -> dict[str, Tensor]:
+        inside = self._inside(fold)
+        lengths = [len(self._plain[i]) for i in inside]
+        order = long_order(
+            lengths, self._student.spec.rate_hz, np.random.default_rng([SEED, fold]), at_least_s=at_least_s
+        )
+        stream = np.concatenate([self._plain[inside[i]] for i in order])
+        return {"raw": self._of(fold).raw([stream])[0], "clips": torch.tensor([inside[i] for i in order])}
+
+    def joined(self, fold: int) -> dict[str, Tensor]:
+        inside = self._inside(fold)
+        plan = junctions(
+            [self._labels[i] != 0 for i in inside],
+            [self._records[i].source for i in inside],
+            np.random.default_rng([SEED, fold]),
+        )
+        streams = [np.concatenate([self._plain[inside[i]] for i in one.clips]) for one in plan]
+        found: dict[str, Tensor] = {}
+        for number, (one, raw) in enumerate(zip(plan, self._of(fold).raw(streams), strict=True)):
+            found[f"raw{number}"] = raw
+            found[f"clips{number}"] = torch.tensor([inside[i] for i in one.clips])
+            found[f"positive{number}"] = torch.tensor([int(one.positive)])
+        return found
+
+    def _inside(self, fold: int) -> list[int]:
+        return [i for i, one in enumerate(self._folds) if one == fold]
+
+    def _of(self, fold: int) -> Int8Trunk:
+        if self._trunk is None or self._trunk[0] != fold:
+            self._progress(f"int8 trunk of fold {fold}", 0.0)
+            others = [self._plain[i] for i, one in enumerate(self._folds) if one != fold]
+            self._trunk = (fold, Int8Trunk(self._student, others, samples=self._samples))
+            self._progress(f"int8 trunk of fold {fold}", 1.0)
+        return self._trunk[1]
+
+
+def _float(
+    student: Student,
+    records: Sequence[ClipRecord],
+    frames: FrameCache,
+    variants: int,
+    cache: Path,
+    progress: Callable[[str, float], None],
+) -> FeatureSet:
+    front = cache_features(
+        student, records, frames, variants=variants, seed=SEED, folder=cache / "features", progress=progress
+    )
+    return raw_features(student, front, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """Named groups of tensors in a folder, each made once."""
+
+    folder: Path
+
+    def tensors(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        path = self.folder / f"{name}.safetensors"
+        if not path.is_file():
+            made = {key: value.contiguous().clone() for key, value in make().items()}
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            save_file(made, partial)
+            partial.replace(path)
+        return load_file(path)
+
+    def features(self, name: str, variants: int, make: Callable[[], FeatureSet]) -> FeatureSet:
+        def pack() -> dict[str, Tensor]:
+            made = make()
+            versions = (made.plain, *made.variants)
+            return {f"{v}.{i}": one for v, version in enumerate(versions) for i, one in enumerate(version)}
+
+        stored = self.tensors(name, pack)
+        count = len(stored) // (1 + variants)
+        versions = [tuple(stored[f"{v}.{i}"] for i in range(count)) for v in range(1 + variants)]
+        return FeatureSet(versions[0], tuple(versions[1:]))
+
+
+def _in_order(by_fold: dict[int, FeatureSet], folds: Sequence[int], variants: int) -> FeatureSet:
+    """Every clip from its own fold's set, in the order of the records; without frames where that was not made."""
+    place: dict[int, int] = dict.fromkeys(folds, 0)
+    rows: list[list[Tensor]] = []
+    for fold in folds:
+        made = by_fold.get(fold)
+        versions = () if made is None else (made.plain, *made.variants)
+        rows.append([one[place[fold]] for one in versions] or [torch.zeros(0, 1)] * (1 + variants))
+        place[fold] += 1
+    return FeatureSet(tuple(row[0] for row in rows), tuple(tuple(row[1 + v] for row in rows) for v in range(variants)))
+
+
+def _key(*said: object) -> str:
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:12]
+
+
+def _as_long(stored: dict[str, Tensor]) -> LongStream:
+    return LongStream(tuple(stored["clips"].tolist()), stored["raw"])
+
+
+def _as_joined(stored: dict[str, Tensor], plain: Sequence[UInt8Array]) -> tuple[JoinedSource, ...]:
+    found: list[JoinedSource] = []
+    for number in range(len(stored) // 3):
+        clips = tuple(stored[f"clips{number}"].tolist())
+        plan = Junction(clips, bool(stored[f"positive{number}"].item()))
+        found.append(JoinedSource(plan, stored[f"raw{number}"], len(plain[clips[0]])))
+    return tuple(found)
+
+
+def _teacher_tensors(seen: TeacherFeatures) -> dict[str, Tensor]:
+    frames = {f"frames.{i}": one for i, one in enumerate(seen.frames)}
+    return {**{f"clips.{name}": value for name, value in seen.clips.items()}, **frames}
+
+
+def _as_teacher(stored: dict[str, Tensor], count: int) -> TeacherFeatures:
+    clips = {name.removeprefix("clips."): value for name, value in stored.items() if name.startswith("clips.")}
+    return TeacherFeatures(clips, tuple(stored[f"frames.{i}"] for i in range(count)))
+
+
+__all__ = ["BenchData", "JoinedSource", "LongStream", "load_bench_data", "new_student"]
