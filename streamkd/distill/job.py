@@ -184,7 +184,8 @@ def distil(
     warm = parent.spec.warmup_frames
     own = torch.stack([one[scored_frames(warm, len(one))].mean(dim=0) for one in clip_logits(student, features)])
     site, elsewhere = own.split_with_sizes([len(decoded), len(rehearsed)])
-    lesson = _to_wrong_clips(members.mean(dim=0)) if shuffle_labels else trusted_targets(members, site)
+    weights = torch.tensor([member.weight for member in said.members if member.group == "train"])
+    lesson = _to_wrong_clips(members.mean(dim=0)) if shuffle_labels else trusted_targets(members, site, weights)
     targets = torch.cat([lesson, elsewhere])
 
     def objective(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -277,7 +278,7 @@ def _features(
     return FeatureSet(tuple(plain), tuple(tuple(version) for version in augmented))
 
 
-def trusted_targets(members: Tensor, own: Tensor) -> Tensor:
+def trusted_targets(members: Tensor, own: Tensor, weights: Tensor | None = None) -> Tensor:
     """What to teach: the parent's answer, moved towards the teacher's as far as the teacher can be trusted.
 
     Per clip `own + w (teacher - own)` with `w = d² / (d² + s²)`: `d²` is the squared distance of the members' mean from
@@ -287,6 +288,8 @@ def trusted_targets(members: Tensor, own: Tensor) -> Tensor:
 
     Args:
         members: Logits `[M, N, C]` of M ≥ 1 teacher members; of one alone, nothing is known of its noise: w = 1.
+        weights: `[M]`, shares in the mean and in the variance (unbiased for weights that are known); all alike unless
+            given.
         own: Logits `[N, C]` of the parent.
 
     Returns:
@@ -294,8 +297,12 @@ def trusted_targets(members: Tensor, own: Tensor) -> Tensor:
     """
     members = members - members.mean(dim=-1, keepdim=True)  # a shift common to all classes says nothing
     own = own - own.mean(dim=-1, keepdim=True)
-    apart = members.mean(dim=0) - own
-    noise = members.var(dim=0).mean() if len(members) > 1 else members.new_zeros(())
+    share = torch.ones(len(members)) if weights is None or not weights.sum() > 0 else weights
+    share = (share / share.sum())[:, None, None]
+    mean = (share * members).sum(dim=0)
+    apart = mean - own
+    freedom = 1.0 - float(share.square().sum())  # (M - 1) / M where all weigh the same
+    noise = (share * (members - mean).square()).sum(dim=0).mean() / freedom if freedom > 1e-6 else mean.new_zeros(())
     distance = apart.square().mean(dim=-1, keepdim=True)
     return own + distance / (distance + noise + 1e-12) * apart
 

@@ -69,6 +69,13 @@ def test_logit_matching_ignores_a_constant_when_centred():
     assert found.tolist() == pytest.approx([4.5, 0.0])
 
 
+def test_trusted_targets_by_hand_with_weights() -> None:
+    """Members 2 and -2 at weights 3/4 and 1/4: mean 1; variance (3/4 + 9/4) / (1 - 10/16) = 8; w = 1 / (1 + 8)."""
+    members = torch.tensor([[[-2.0, 2.0]], [[2.0, -2.0]]])
+    target = trusted_targets(members, torch.zeros(1, 2), torch.tensor([3.0, 1.0]))
+    assert torch.allclose(target, torch.tensor([[-1.0, 1.0]]) / 9, atol=1e-6)
+
+
 def test_trusted_targets_by_hand() -> None:
     # Two members at log-odds 4 and 2 (centred logits ±2 and ±1), the parent at 0: d² = 1.5², s² = 0.5.
     members = torch.tensor([[[-2.0, 2.0]], [[-1.0, 1.0]]])

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from streamkd.bundle import check_manifest, file_sha256, write_manifest
 from streamkd.errors import BundleError
+from streamkd.models.backbone import HEAD_CHANNELS
 from streamkd.models.clip_features import feature_slices
 from streamkd.models.teachers.base import TeacherOutput, combine
 from streamkd.models.teachers.declared import HubDeclaration, model_files, read_declaration
@@ -157,6 +158,8 @@ def member_features(
         same = [part if part.shape[1] == views else part[:, :1].expand(-1, views, -1) for part in parts]
         return torch.cat(same, dim=2)
     raw = features[feature_key(member)]
+    if member.features == "frames":
+        return raw if "mean" in member.parts else raw[..., HEAD_CHANNELS:]
     if member.features != "backbone":
         return raw
     return torch.cat([raw[..., part] for part in feature_slices(member.backbone, member.parts)], dim=-1)

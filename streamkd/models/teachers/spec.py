@@ -65,7 +65,7 @@ class TeacherMember(BaseModel):
             frames of "frames". "own": none, the model's own classes.
         short_side: See `FeatureKey`.
         views: Trained on all of them and averaged over them: test-time augmentation.
-        parts: Of the clip features.
+        parts: Of the clip features; of "frames", without "mean" only what changes from frame to frame.
         inverse_penalty: C of the logistic regression.
         temperature: Its logits are divided by this; fitted on held-out clips.
         weight: Share in the mean of the "train" members.
