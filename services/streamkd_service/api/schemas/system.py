@@ -1,0 +1,73 @@
+"""The service as a whole."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from streamkd_service.api.schemas.base import described, example_of
+
+
+class WorkerOut(BaseModel):
+    """A process of the live path."""
+
+    model_config = described(
+        worker_id="worker-0",
+        node="cam-server",
+        alive=True,
+        cameras=4,
+        last_report_age_s=0.2,
+        rss_bytes=310_000_000,
+        cpu_s=812.5,
+        restarts=0,
+    )
+
+    worker_id: str
+    node: str
+    alive: bool
+    cameras: int
+    last_report_age_s: float | None
+    rss_bytes: int
+    cpu_s: float
+    restarts: int
+
+
+class SystemOut(BaseModel):
+    """The service as a whole."""
+
+    model_config = described(
+        version="0.1.0",
+        started_utc="2026-01-01T12:00:00Z",
+        uptime_s=3600.0,
+        ready=True,
+        model_version="shipped",
+        workers=[example_of(WorkerOut)],
+        cameras_by_state={"online": 3, "backing_off": 1},
+        open_events=0,
+        store="sqlite",
+        refresh_running=None,
+    )
+
+    version: str
+    started_utc: datetime
+    uptime_s: float
+    ready: bool = Field(description="whether every worker has the model loaded")
+    model_version: str
+    workers: list[WorkerOut]
+    cameras_by_state: dict[str, int]
+    open_events: int
+    store: str
+    refresh_running: str | None = Field(description="id of the refresh that is running")
+
+
+class HealthOut(BaseModel):
+    """A short word on the state."""
+
+    model_config = described(status="ok")
+
+    status: Literal["ok", "ready"]
+
+
+__all__ = ["HealthOut", "SystemOut", "WorkerOut"]
