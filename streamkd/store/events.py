@@ -7,7 +7,9 @@ import binascii
 import json
 import math
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,6 +25,7 @@ from streamkd.store.serialize import event_json
 from streamkd.types import EventKind, EventUpdate, Verdict
 
 MAX_LIMIT = 500
+_DISK_THREADS = 8
 _log = structlog.get_logger(__name__)
 
 
@@ -41,6 +44,7 @@ class EventStore:
         """
         if not updates:
             return []
+        pictures = _store_snapshots(updates, media_dir)  # before the transaction: other writers need not wait for it
         with self._db.write() as session:
             wanted = {update.id for update in updates}
             rows = {row.id: row for row in session.scalars(select(EventRow).where(EventRow.id.in_(wanted)))}
@@ -54,7 +58,7 @@ class EventStore:
                     row = rows[update.id] = EventRow(id=update.id, revision=0, note="", interrupted=False)
                     session.add(row)
                 _overwrite(row, update)
-                _store_snapshot(row, update, media_dir)
+                row.snapshot = pictures.get(update.id, row.snapshot)
                 drafts.append(("event", action, event_json(record_of(row))))  # type: ignore[arg-type]
             return record_changes(session, self._db.clock, drafts) if drafts else []
 
@@ -226,17 +230,29 @@ def _overwrite(row: EventRow, update: EventUpdate) -> None:
     row.interrupted = False  # its worker is alive after all
 
 
-def _store_snapshot(row: EventRow, update: EventUpdate, media_dir: Path) -> None:
-    if not update.snapshot_jpeg:
-        return
+def _store_snapshots(updates: Sequence[EventUpdate], media_dir: Path) -> dict[str, str]:
+    """Write the updates' pictures; returns their paths below the media folder by event.
+
+    Several at a time: each waits for the disk, and a disk that is asked for several syncs at once does them together.
+    """
+    pictured = [update for update in updates if update.snapshot_jpeg]
+    if not pictured:
+        return {}
+    with ThreadPoolExecutor(min(_DISK_THREADS, len(pictured)), thread_name_prefix="snapshots") as pool:
+        names = list(pool.map(partial(_store_snapshot, media_dir), pictured))
+    return {update.id: name for update, name in zip(pictured, names, strict=True) if name is not None}
+
+
+def _store_snapshot(media_dir: Path, update: EventUpdate) -> str | None:
+    assert update.snapshot_jpeg is not None
     try:
-        name = snapshot_name(row.id, row.start_utc)
+        name = snapshot_name(update.id, update.start_utc)
         write_snapshot(media_dir, name, update.snapshot_jpeg)
     except (OSError, ValueError) as error:
         # An event without its picture is better than no event.
-        _log.warning("a snapshot could not be stored", event_id=row.id, reason=str(error))
-    else:
-        row.snapshot = name
+        _log.warning("a snapshot could not be stored", event_id=update.id, reason=str(error))
+        return None
+    return name
 
 
 def record_of(row: EventRow) -> EventRecord:

@@ -204,7 +204,7 @@ def test_events_of_a_dead_worker_are_closed_when_the_database_is_back(config, mo
         async with running(config) as controller:
             await controller.report(report(updates=[update("a", epoch="one")]))
             with monkeypatch.context() as away:
-                away.setattr(controller.repository, "apply_updates", _refuse)
+                away.setattr(controller.repository, "close_interrupted", _refuse)
                 with pytest.raises(StoreError):
                     await controller.report(report(epoch="two"))
             await controller.report(report(epoch="two"))
@@ -213,7 +213,7 @@ def test_events_of_a_dead_worker_are_closed_when_the_database_is_back(config, mo
     assert events(config)["a"].interrupted
 
 
-def _refuse(*_):
+def _refuse(*_, **__):
     raise StoreError("The database is away.")
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
@@ -33,6 +34,8 @@ HEARTBEAT_S = 15.0
 QUEUE_SIZE = 1000
 RECONNECT_MS = 2000
 _PAGE = 500
+_GATHER_S = 0.05  # after something happened: what happens meanwhile is read and sent together
+_TOGETHER = 100  # changes in one write
 _NO_PING_S = 86_400  # heartbeats are made here, so that their id can't overtake a change
 _LATEST = 2**62  # a seq that no change will ever have: asks for nothing but `latest_seq`
 _log = structlog.get_logger("streamkd.api")
@@ -42,6 +45,17 @@ class ChangeStore(Protocol):
     """What resumption asks of the repository."""
 
     def changes_after(self, seq: int, limit: int = ...) -> tuple[bool, int, tuple[Change, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A change that is written out once, for however many clients."""
+
+    change: Change
+    encoded: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "encoded", change_message(self.change).encode())
 
 
 class Client:
@@ -59,7 +73,7 @@ class Client:
         self.cut_off = asyncio.Event()
         self._topics = topics
         self._size = size
-        self._waiting: deque[Change] = deque()
+        self._waiting: deque[Message] = deque()
         self._wake = asyncio.Event()
         self._ended = False
         self._reset_to: int | None = None
@@ -67,16 +81,16 @@ class Client:
     def wants(self, change: Change) -> bool:
         return not self._topics or change.topic in self._topics
 
-    def put(self, change: Change) -> None:
-        self.seen_seq = change.seq
-        if self._ended or not self.wants(change):
+    def put(self, message: Message) -> None:
+        self.seen_seq = message.change.seq
+        if self._ended or not self.wants(message.change):
             return
         if len(self._waiting) >= self._size:
             self._waiting.clear()
             self.cut_off.set()
             self.end()
             return
-        self._waiting.append(change)
+        self._waiting.append(message)
         self._wake.set()
 
     def reset(self, latest_seq: int) -> None:
@@ -90,8 +104,8 @@ class Client:
         self._ended = True
         self._wake.set()
 
-    async def messages(self, heartbeat_s: float) -> AsyncIterator[ServerSentEvent]:
-        """Live changes and heartbeats until the stream ends."""
+    async def messages(self, heartbeat_s: float) -> AsyncIterator[ServerSentEvent | bytes]:
+        """Live changes and heartbeats until the stream ends; changes that wait together go out together."""
         while True:
             try:
                 await asyncio.wait_for(self._wake.wait(), heartbeat_s)
@@ -106,7 +120,8 @@ class Client:
                 latest, self._reset_to = self._reset_to, None
                 yield reset_message(latest)
             while self._waiting:
-                yield change_message(self._waiting.popleft())
+                together = [self._waiting.popleft().encoded for _ in range(min(_TOGETHER, len(self._waiting)))]
+                yield b"".join(together)
             if self._ended:
                 return
 
@@ -170,6 +185,8 @@ class Streams:
                 client.reset(batch.latest_seq)
             return
         self._broadcast(batch)
+        if batch.changes:
+            await asyncio.sleep(_GATHER_S)
 
     def _broadcast(self, batch: ChangeBatch) -> None:
         for change in batch.changes:
@@ -178,8 +195,9 @@ class Streams:
                 continue
             self._seq = change.seq
             self._on_change(change)
+            message = Message(change)
             for client in self._clients:
-                client.put(change)
+                client.put(message)
 
     @contextlib.contextmanager
     def _joined(self, topics: frozenset[str]) -> Any:
@@ -199,7 +217,7 @@ class Streams:
 
     async def messages(
         self, after: int | None, topics: frozenset[str], on_join: Callable[[Client], None]
-    ) -> AsyncIterator[ServerSentEvent]:
+    ) -> AsyncIterator[ServerSentEvent | bytes]:
         yield ServerSentEvent(comment="connected", retry=RECONNECT_MS)  # headers and this go out at once
         await self._started.wait()
         if self._closed:

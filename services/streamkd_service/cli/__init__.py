@@ -48,6 +48,8 @@ COMMANDS = (
     Command(("teachers", "label"), "teachers:teachers_label", "Let a teacher label clips, through the cache."),
     Command(("teachers", "check"), "teachers:teachers_check", "Whether a teacher loads, fits the classes and answers."),
     Command(("evaluate", "actions"), "train:evaluate_actions", "Accuracy, AUC and calibration on labelled clips."),
+    Command(("evaluate", "events"), "evaluate:events", "Events in joined streams: mAP, delay, actions by frame."),
+    Command(("evaluate", "forecast"), "evaluate:forecast", "What is foretold of 1 and 2 s ahead, against what comes."),
     Command(("evaluate", "anomaly"), "replay:evaluate_anomaly", "AUC of the anomaly score on labelled streams."),
     Command(("explain",), "explain:explain", "Where the student looked in a recording or an event: a PNG."),
     Command(("refresh",), "remote:refresh", "Distil a better student from the running cameras, behind the gate."),
@@ -58,6 +60,7 @@ COMMANDS = (
     Command(
         ("bench", "distillation"), "bench_distillation:distillation", "What each objective of distillation is worth."
     ),
+    Command(("bench", "api"), "bench_service:api", "Pages of events, /metrics and live clients of a busy service."),
     Command(("db", "upgrade"), "db:db_upgrade", "Bring the database to this version's schema."),
     Command(("config", "check"), "live:config_check", "Check a configuration file, and print it with secrets masked."),
 )

@@ -56,6 +56,10 @@ class ControllerActor:
         controller = await self._started()
         return await getattr(controller, method)(*arguments)
 
+    async def pid(self) -> int:
+        """Of its process."""
+        return os.getpid()
+
     async def stop(self) -> None:
         """Commit what is under way and close the store."""
         if self._controller is not None:

@@ -25,6 +25,7 @@ from streamkd.store.serialize import camera_json
 from streamkd.types import CameraState
 from streamkd_service.runtime.desired import Desired, check_labels, patched, unknown_labels
 from streamkd_service.runtime.fleet import Fleet
+from streamkd_service.runtime.group_commit import GroupCommit
 from streamkd_service.runtime.housekeeping import Housekeeping
 from streamkd_service.runtime.model_watch import ModelWatch
 from streamkd_service.runtime.models import Models
@@ -34,7 +35,7 @@ from streamkd_service.runtime.ports import CameraView, ReportReply
 from streamkd_service.runtime.refresh_runner import RefreshRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from streamkd.clock import Clock
     from streamkd.config import Config
@@ -95,6 +96,7 @@ class Controller:
         self._desired = Desired(worker_ids, first_revision=int(self._started_utc.timestamp() * 1000))
         self._tasks: list[asyncio.Task[None]] = []
         self._repository: Repository
+        self._updates: GroupCommit
         self._news: News
         self._models: Models
         self._model_watch: ModelWatch
@@ -112,6 +114,8 @@ class Controller:
         """
         self._repository = await self.db(partial(open_repository, self.config.store.url.get_secret_value()))
         self._news = News(self._repository, self.db, self._clock)
+        apply = partial(self._repository.apply_updates, media_dir=self.config.store.media_dir)
+        self._updates = GroupCommit(lambda updates: self.db(partial(apply, updates)))
         self._models = await self.db(partial(Models.open, self.config, self._repository, self._clock))
         records = await self.db(partial(self._repository.sync_config_cameras, self.config.cameras))
         self._desired.put(*records)
@@ -151,16 +155,14 @@ class Controller:
         new = self._fleet.is_new_incarnation(report)
         self._orphans_left = self._orphans_left or new
         self._fleet.take(report, self._clock.monotonic_s())
-        media_dir = self.config.store.media_dir
-        changes = await self.db(partial(self._repository.apply_updates, report.updates, media_dir))
+        applied = await self._updates.apply(report.updates) if report.updates else False
         if new:
             restarts = self._fleet.workers[report.worker_id].restarts
             _log.info("worker started", worker=report.worker_id, node=report.node, restarts=restarts)
-        if self._orphans_left:
-            changes += await self._close_orphans()
-        if changes:
+        closed = await self._close_orphans() if self._orphans_left else []
+        if applied or closed:
             self.announce()
-        await self._publish_states()
+        await self._publish_states(status.camera_id for status in report.statuses)
         if report.assignment_revision == self._desired.revision:
             return ReportReply(accepted=True, assignment=None)
         assignment = self._desired.assignment(report.worker_id, self.config, self._models.live)
@@ -189,10 +191,10 @@ class Controller:
             except StreamkdError as error:
                 _log.warning("camera states not published", reason=error.message)
 
-    async def _publish_states(self) -> None:
-        """Tell the live stream of cameras whose state is another than last told."""
+    async def _publish_states(self, camera_ids: Iterable[str] | None = None) -> None:
+        """Tell the live stream of cameras (None: all) whose state is another than last told."""
         drafts: list[Any] = []
-        for record in self._desired.records:
+        for record in self._desired.records if camera_ids is None else self._desired.known(camera_ids):
             camera_id, status = record.config.id, self._status(record.config)
             told = (status.state, status.reason, status.detail if status.state != CameraState.STALLED else "")
             if self._published.get(camera_id) != told and camera_id != self._leaving:

@@ -46,6 +46,11 @@ class Desired:
             raise NotFoundError(f"There is no camera {camera_id!r}.", hint="GET /v1/cameras lists them.")
         return record
 
+    def known(self, camera_ids: Iterable[str]) -> list[CameraRecord]:
+        """Those of the cameras that are here."""
+        found = (self._records.get(camera_id) for camera_id in camera_ids)
+        return [record for record in found if record is not None]
+
     def put(self, *records: CameraRecord) -> None:
         """Add cameras, or replace their settings."""
         self._records |= {record.config.id: record for record in records}

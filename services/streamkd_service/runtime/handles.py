@@ -34,31 +34,27 @@ _RETRY_EVERY_S = 0.2
 _CONTROLLER_CONCURRENCY = 1000
 _WORKER_CONCURRENCY = 8
 _START_S = 60.0
+_ALWAYS_THERE: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
 _WORKERS_SHARE = 0.7  # of the time that all of them have to stop
+
+
+def start_controller(config: Config, session: RaySession) -> Any:
+    """The Controller's actor, on this machine: it owns the database, which may be a file here."""
+    affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(session.node_id, soft=False)
+    options = {"max_concurrency": _CONTROLLER_CONCURRENCY, "scheduling_strategy": affinity, **_ALWAYS_THERE}
+    actor = ray.remote(ControllerActor).options(**options, name=CONTROLLER_NAME, namespace=session.namespace)
+    return actor.remote(config, session.namespace, session.log_path)
 
 
 class Actors:
     """Every actor of one service, created in the driver so that they live exactly as long as it does."""
 
     def __init__(self, config: Config, session: RaySession) -> None:
-        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(session.node_id, soft=False)
-        common: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
-        # The Controller owns the database, which may be a file on this machine.
-        self._controller: Any = (
-            ray.remote(ControllerActor)
-            .options(
-                **common,
-                name=CONTROLLER_NAME,
-                namespace=session.namespace,
-                max_concurrency=_CONTROLLER_CONCURRENCY,
-                scheduling_strategy=affinity,
-            )
-            .remote(config, session.namespace, session.log_path)
-        )
+        self._controller = start_controller(config, session)
         self._workers: list[Any] = [
             ray.remote(WorkerActor)
             .options(
-                **common,
+                **_ALWAYS_THERE,
                 name=worker_id,
                 namespace=session.namespace,
                 max_concurrency=_WORKER_CONCURRENCY,
@@ -180,4 +176,4 @@ async def _within(refs: list[Any], timeout_s: float) -> None:
         return
 
 
-__all__ = ["Actors", "ControllerHandle"]
+__all__ = ["Actors", "ControllerHandle", "start_controller"]
