@@ -5,7 +5,8 @@ larger pictures instead, and sees the window of its input size in which the most
 until another one shows clearly more. When it moves, the student forgets, and sees the last frames again through the new
 window: what it says is what it would have said had it looked there all along (as long as its warm-up).
 
-Causal, and a function of the frames alone: live path, replay and training cut the same windows.
+After a cut it settles anew. Causal, and a function of the frames alone: live path, replay and training cut the same
+windows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     from streamkd.bundle import FocusSpec, StudentSpec
     from streamkd.types import UInt8Array
+
+
+# A cut, a light that is switched: this many grey levels in this share of the cells. A shaking camera stays below it.
+SCENE_LEVELS, SCENE_SHARE = 12.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,18 @@ class Gaze:
             side = self._size // CELL
             self._corner = ((cells.shape[0] - side) // 2, (cells.shape[1] - side) // 2)
         if self._cells is not None:
-            fresh = (1.0 - focus.decay) * frame_energy(self._cells, cells)
-            self._energy = fresh if self._energy is None else focus.decay * self._energy + fresh
+            energy = frame_energy(self._cells, cells)
+            if (energy > SCENE_LEVELS).mean() > SCENE_SHARE:
+                self._begin_scene()
+            else:
+                fresh = (1.0 - focus.decay) * energy
+                self._energy = fresh if self._energy is None else focus.decay * self._energy + fresh
         self._cells = cells
+
+    def _begin_scene(self) -> None:
+        """The picture has changed as a whole: where something moved before says nothing any more."""
+        self._energy, self._held, self._seen = None, None, 0
+        self._recent.clear()
 
     def _aim(self, focus: FocusSpec) -> bool:
         """Move the window where that is due; True where it moved."""

@@ -121,6 +121,17 @@ def test_the_gaze_stays_where_little_more_happens_elsewhere() -> None:
     assert gaze.corner_px == before
 
 
+def test_after_a_cut_the_gaze_settles_anew() -> None:
+    gaze = Gaze(SPEC)
+    for view in _blinking(10, 0, 0):
+        gaze.look(view)
+    after = _blinking(6, 100, 140).astype(np.int16) + 60
+    glances = [gaze.look(view) for view in after.clip(0, 255).astype(np.uint8)]
+    assert [glance.moved for glance in glances[:3]] == [False, False, True]
+    assert len(glances[2].again) == 2
+    assert gaze.corner_px[0] > 0
+
+
 def test_training_cuts_the_window_that_the_live_path_takes() -> None:
     views = _blinking(10, 100, 140)
     gaze = Gaze(SPEC)
