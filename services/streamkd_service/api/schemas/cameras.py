@@ -163,6 +163,10 @@ class CameraOut(BaseModel):
         transport="tcp",
         open_timeout_s=5.0,
         read_timeout_s=5.0,
+        decode="all",
+        skip_loop_filter="none",
+        skip_still=True,
+        priority=0,
         origin="api",
         worker_id="worker-0",
         status=example_of(CameraStatusOut),
@@ -180,6 +184,10 @@ class CameraOut(BaseModel):
     transport: Literal["tcp", "udp"]
     open_timeout_s: float
     read_timeout_s: float
+    decode: Literal["all", "keyframes"]
+    skip_loop_filter: Literal["none", "nonkey", "all"]
+    skip_still: bool = Field(description="a still scene's frames are decoded when it wakes up, if at all")
+    priority: int = Field(description="who keeps its rate longest when the machine can't do it all")
     origin: CameraOrigin = Field(description="`config`: owned by the YAML and read-only here")
     worker_id: str | None = None
     status: CameraStatusOut | None = None
