@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamkd.engine.gaze import Gaze
+from streamkd.engine.students import relive
 from streamkd.evaluate.calibrate import scored_frames
-from streamkd.evaluate.score import score_clips
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +38,14 @@ class Junction:
 
     clips: tuple[int, ...]
     positive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What was said while a clip was played: probabilities `[T, C]`, and those of each horizon `[T, K, C]`."""
+
+    action: FloatArray
+    forecast: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +81,30 @@ def long_order(
     return order
 
 
-def score_stream(engine: InferenceEngine, clips: Iterable[UInt8Array]) -> list[FloatArray]:
-    """Play clips one after the other without a reset: probabilities `[T, C]` for each."""
-    state, found = engine.init_state(), []
+def play(engine: InferenceEngine, clips: Iterable[UInt8Array]) -> list[Played]:
+    """Play clips one after the other through one state, as the live path would.
+
+    The gaze goes on from clip to clip; where the shape of the picture changes it is a new one, the state is kept.
+
+    Args:
+        engine: The student.
+        clips: `[T, H, W, 3]` uint8 each, as `StudentSpec.view_size` asks for them.
+    """
+    state, gaze, shape = engine.init_state(), Gaze(engine.spec), (0,)
+    found: list[Played] = []
     for clip in clips:
-        rows: list[FloatArray] = []
-        for frame in clip:
-            output, after = engine.step(frame[None], [state])
-            rows.append(output.action[0])
-            state = after[0]
-        found.append(np.stack(rows).astype(np.float32))
+        if clip.shape[1:] != shape:
+            gaze, shape = Gaze(engine.spec), clip.shape[1:]
+        action: list[FloatArray] = []
+        forecast: list[FloatArray] = []
+        for view in clip:
+            glance = gaze.look(view)
+            if glance.moved:
+                state = relive(engine, glance.again)
+            output, (state,) = engine.step(glance.rgb[None], [state])
+            action.append(output.action[0])
+            forecast.append(output.forecast[0])
+        found.append(Played(np.stack(action).astype(np.float32), np.stack(forecast).astype(np.float32)))
     return found
 
 
@@ -109,11 +132,6 @@ def junctions(positive: Sequence[bool], sources: Sequence[str], rng: np.random.G
             more = (like[int(rng.integers(len(like)))],) if like else ()
             found.append(Junction((first, index, *more), bool(positive[index])))
     return found
-
-
-def score_junctions(engine: InferenceEngine, clips: Sequence[UInt8Array], plan: Sequence[Junction]) -> list[FloatArray]:
-    """Probabilities `[T, C]` of every joined stream, from zero state at its start."""
-    return score_clips(engine, [np.concatenate([clips[i] for i in one.clips]) for one in plan])
 
 
 def opening_frame(probs: NDArray[np.floating], threshold: float, *, smooth_frames: int, min_frames: int) -> int | None:
@@ -179,12 +197,12 @@ __all__ = [
     "LONG_S",
     "DelayReport",
     "Junction",
+    "Played",
     "delays",
     "junctions",
     "long_order",
     "opening_frame",
-    "score_junctions",
-    "score_stream",
+    "play",
     "stream_scores",
     "threshold_for",
 ]

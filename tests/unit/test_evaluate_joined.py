@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from streamkd.bundle import StudentSpec
 from streamkd.evaluate.joined import (
     Junction,
     delays,
     junctions,
     long_order,
     opening_frame,
-    score_stream,
+    play,
     stream_scores,
     threshold_for,
 )
@@ -23,13 +24,23 @@ from streamkd.evaluate.joined import (
 class CountingEngine:
     """Says how many frames it has seen since its state was made."""
 
+    spec = StudentSpec(
+        version="counting",
+        input_size=2,
+        rate_hz=5.0,
+        classes=("normal", "fight"),
+        embedding_shape=(1, 1, 1),
+        warmup_frames=1,
+        state=(),
+    )
+
     def init_state(self):
         return {"n": np.zeros(1)}
 
     def step(self, frames, states):
         after = [{"n": state["n"] + 1} for state in states]
         rows = np.stack([np.array([0.0, float(state["n"][0])], np.float32) for state in after])
-        return SimpleNamespace(action=rows), after
+        return SimpleNamespace(action=rows, forecast=rows[:, None]), after
 
 
 def test_a_long_stream_plays_every_clip_before_any_comes_again():
@@ -44,7 +55,7 @@ def test_a_long_stream_is_as_long_as_asked():
 
 def test_a_stream_is_never_reset():
     clips = [np.zeros((3, 2, 2, 3), np.uint8), np.zeros((2, 2, 2, 3), np.uint8)]
-    assert [one[:, 1].tolist() for one in score_stream(CountingEngine(), clips)] == [[1, 2, 3], [4, 5]]
+    assert [one.action[:, 1].tolist() for one in play(CountingEngine(), clips)] == [[1, 2, 3], [4, 5]]
 
 
 def test_the_frames_after_a_cut_do_not_count():
