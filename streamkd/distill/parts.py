@@ -52,8 +52,19 @@ def split_by_source(records: tuple[ClipRecord, ...], data: Path, seed: int) -> P
             f"Class {min(lost)!r} has no clips outside the sources that are kept back.",
             hint="Add clips of other sources.",
         )
-    inner = tuple(fold for fold in names[:-2] for _ in by_fold[fold])
+    inner = _inner_folds(train, tuple(fold for fold in names[:-2] for _ in by_fold[fold]), seed)
     return Parts(train, by_fold[names[-2]], by_fold[names[-1]], inner)
+
+
+def _inner_folds(train: tuple[ClipRecord, ...], given: tuple[int, ...], seed: int) -> tuple[int, ...]:
+    """The given folds, or else as many as leave every class something to train on without any one of them."""
+    counts = range(min(5, len({one.source for one in train})), 1, -1)
+    labels = {one.label for one in train}
+    for folds in (given, *(make_folds(train, count, seed) for count in counts)):
+        rests = [{one.label for one, f in zip(train, folds, strict=True) if f != fold} for fold in set(folds)]
+        if len(rests) > 1 and all(rest == labels for rest in rests):
+            return folds
+    return given  # a teacher that needs folds says what is missing
 
 
 def loose_clips(folder: Path | None, known: frozenset[str] | set[str]) -> tuple[ClipRecord, ...]:

@@ -24,7 +24,6 @@ from streamkd.distill.train import (
     FitConfig,
     MixedPart,
     MixedStreams,
-    average_weights,
     head_optimizer,
     mix_streams,
     set_rates,
@@ -172,16 +171,25 @@ class _Loop:
             group = {"params": adaptors, "base_lr": config.lr_head, "weight_decay": 0.01}
             self._optimizer.add_param_group(group)
         self._trained: list[nn.Parameter] = [p for group in self._optimizer.param_groups for p in group["params"]]
+        moving = {id(parameter) for parameter in self._trained}
+        both = zip(averaged.parameters(), student.parameters(), strict=True)
+        self._averages = [(kept, current) for kept, current in both if id(current) in moving]
 
     @property
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """Everything that a checkpoint keeps."""
         return {
-            "student": self.student,
-            "averaged": self.averaged,
+            "student": self._changing(self.student),
+            "averaged": self._changing(self.averaged),
             "composition": self.composition,
             "optimizer": self._optimizer,
         }
+
+    def _changing(self, student: Student) -> nn.Module:
+        """What training changes: the trunk is ten times larger, and stays what it was."""
+        if not self._config.head_only:
+            return student
+        return nn.ModuleDict({name: part for name, part in student.named_children() if name != "backbone"})
 
     def epoch(
         self, epoch: int, features: FeatureSet, seed: int, names: Sequence[str]
@@ -213,7 +221,10 @@ class _Loop:
         if not bool(torch.isfinite(norm)):  # a step with it would spoil the weights, and the next checkpoint
             raise NotFiniteError("", sorted(set(clips.flatten().tolist())))
         self._optimizer.step()
-        average_weights(self.averaged, self.student, min(self._config.ema, (1 + step) / (10 + step)))
+        decay = min(self._config.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for kept, current in self._averages:
+                kept.lerp_(current, 1.0 - decay)
 
     def _loss(self, mixed: MixedStreams, done: float) -> tuple[Tensor, dict[str, float]]:
         action, forecast, hidden = forward(self.student, mixed.front)
