@@ -14,7 +14,11 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import psutil
+
 from streamkd.bundle import read_bundle
+from streamkd.config import CameraConfig
+from streamkd.media.reader import LOOP_FILTER
 from streamkd_service.bench.floor import Floor, measure_floor
 from streamkd_service.bench.live import LiveWorkers
 from streamkd_service.bench.report import percentile
@@ -91,10 +95,17 @@ def run_streams(options: StreamsOptions, say: Callable[[str], None] = lambda _: 
     Raises:
         StreamkdError: The server or a worker does not start.
     """
-    spec = read_bundle(options.bundle).spec
     content = prepare_content(options.seconds + options.floor_s + _START_ALLOWANCE_S, still=options.still > 0, say=say)
+    return measure_live(options, content.of(options.cameras, options.still), say)
+
+
+def measure_live(
+    options: StreamsOptions, recordings: dict[str, Path], say: Callable[[str], None] = lambda _: None
+) -> StreamsResult:
+    """Serve recordings as cameras, measure the floor, then the live path; see `run_streams`."""
+    spec = read_bundle(options.bundle).spec
     workers = min(options.workers or len(os.sched_getaffinity(0)), options.cameras)
-    with CameraServer(content.of(options.cameras, options.still)) as server:
+    with CameraServer(recordings) as server:
         floor = None
         if options.floor_s > 0:
             say(f"Measuring the floor for {options.floor_s:g} s")
@@ -102,7 +113,7 @@ def run_streams(options: StreamsOptions, say: Callable[[str], None] = lambda _: 
             urls = list(server.urls.values())
             some = urls[:: max(1, len(urls) // _FLOOR_CAMERAS)]
             skip = str((options.settings or {}).get("skip_loop_filter", _default_loop_filter()))
-            floor = measure_floor(some, options.bundle, options.floor_s, skip_loop_filter=_FFMPEG_NAMES[skip])
+            floor = measure_floor(some, options.bundle, options.floor_s, skip_loop_filter=LOOP_FILTER[skip])
         say(f"Connecting {options.cameras} cameras to {workers} worker processes")
         with LiveWorkers(server.urls, options.bundle, workers, settings=options.settings) as live:
             live.wait_ready()
@@ -115,13 +126,7 @@ def run_streams(options: StreamsOptions, say: Callable[[str], None] = lambda _: 
 
 
 def _default_loop_filter() -> str:
-    from streamkd.config import CameraConfig  # noqa: PLC0415
-
-    field = CameraConfig.model_fields.get("skip_loop_filter")
-    return "none" if field is None else str(field.default)
-
-
-_FFMPEG_NAMES = {"none": "default", "nonkey": "nokey", "all": "all"}
+    return str(CameraConfig.model_fields["skip_loop_filter"].default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +160,6 @@ def _measure(server: CameraServer, live: LiveWorkers, seconds: float) -> tuple[_
 
 
 def _mark(server: CameraServer, live: LiveWorkers) -> _Mark:
-    import psutil  # noqa: PLC0415
-
     totals, rss = live.totals(), live.rss_bytes()
     return _Mark(time.monotonic(), live.cpu_s(), server.cpu_s(), psutil.cpu_times().idle, totals, rss)
 
@@ -233,4 +236,4 @@ def _difference(taken: _Taken, key: str) -> int:
     )
 
 
-__all__ = ["LATENCY_LIMIT_MS", "StreamsOptions", "StreamsResult", "answer_ages_s", "run_streams"]
+__all__ = ["LATENCY_LIMIT_MS", "StreamsOptions", "StreamsResult", "answer_ages_s", "measure_live", "run_streams"]

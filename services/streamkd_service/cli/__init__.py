@@ -61,6 +61,10 @@ COMMANDS = (
         ("bench", "distillation"), "bench_distillation:distillation", "What each objective of distillation is worth."
     ),
     Command(("bench", "api"), "bench_service:api", "Pages of events, /metrics and live clients of a busy service."),
+    Command(("bench", "engine"), "bench:engine", "One frame of the student on one thread, against other runtimes."),
+    Command(("bench", "decode"), "bench:decode", "What reading a stream costs at least, and what can be left out."),
+    Command(("bench", "streams"), "bench:streams", "So many live cameras on this machine: cost and latency."),
+    Command(("bench", "compare"), "bench:compare", "The same cameras and student as others would do it."),
     Command(("db", "upgrade"), "db:db_upgrade", "Bring the database to this version's schema."),
     Command(("config", "check"), "live:config_check", "Check a configuration file, and print it with secrets masked."),
 )

@@ -1,0 +1,107 @@
+"""What leaving decoding out costs in accuracy: the student on labelled clips, coded as the benchmark's cameras."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from streamkd.clock import SystemClock
+from streamkd.engine import open_engine
+from streamkd.media.due import DueFrames
+from streamkd.media.prepare import join_clips
+from streamkd.media.source import open_recording
+from streamkd_service.bench.rtsp import CRF
+from streamkd_service.demo_media import DemoClip, read_clips
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamkd.engine import InferenceEngine
+
+LOOP_FILTERS = ("default", "nokey", "all")  # ffmpeg's names of what is left out
+_BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """ROC AUC of clips with one way of decoding, and what was lost against decoding everything, with its interval."""
+
+    skip_loop_filter: str
+    clips: int
+    roc_auc: float
+    lost_points: float
+    lost_points_low: float  # 95 % interval by source
+    lost_points_high: float
+    mean_change: float  # of a clip's score
+
+
+def measure_accuracy(
+    folders: Sequence[Path], bundle: Path, say: Callable[[str], None] = lambda _: None
+) -> list[Accuracy]:
+    """Score every clip of some folders (with a clips.csv) with each way of decoding.
+
+    A clip is coded as the benchmark's cameras are (640x480, 15 fps), decoded, sampled, and stepped through from zero
+    state; its score is the mean probability of the foreground after warm-up.
+    """
+    clips = [clip for folder in folders for clip in read_clips(folder)]
+    engine = open_engine(bundle)
+    engine.warm()
+    foreground = engine.spec.classes.index(engine.spec.foreground[0])
+    scores = np.zeros((len(LOOP_FILTERS), len(clips)))
+    with tempfile.TemporaryDirectory(prefix="streamkd-bench-") as temporary:
+        coded = Path(temporary) / "clip.mp4"
+        for column, clip in enumerate(clips):
+            join_clips([clip.path], coded, min_duration_s=0.0, crf=CRF)
+            for row, skipped in enumerate(LOOP_FILTERS):
+                scores[row, column] = _score(coded, engine, foreground, skipped)
+            if column % 20 == 0:
+                say(f"Scored {column} of {len(clips)} clips")
+    return [_against(scores[0], scores[row], clips, name) for row, name in enumerate(LOOP_FILTERS)]
+
+
+def _score(path: Path, engine: InferenceEngine, foreground: int, skip_loop_filter: str) -> float:
+    due = DueFrames("clip", engine.spec.rate_hz, engine.spec.input_size)
+    state, seen = engine.init_state(), []
+    with open_recording(path, SystemClock()) as source:
+        source.skip_loop_filter(skip_loop_filter)
+        for decoded in source.frames():
+            frame = due.push(decoded)
+            if frame is not None:
+                output, (state,) = engine.step(frame.rgb[None], [state])
+                seen.append(float(output.action[0, foreground]))
+    after = seen[min(engine.spec.warmup_frames, len(seen) - 1) :]
+    return float(np.mean(after))
+
+
+def _against(whole: np.ndarray, other: np.ndarray, clips: Sequence[DemoClip], name: str) -> Accuracy:
+    positive = np.array([clip.label != "normal" for clip in clips])
+    sources = np.array([clip.source for clip in clips])
+    rng = np.random.default_rng(0)
+    names = np.unique(sources)
+    lost = []
+    for _ in range(_BOOTSTRAPS):
+        rows = np.concatenate([np.flatnonzero(sources == source) for source in rng.choice(names, len(names))])
+        if 0 < positive[rows].sum() < len(rows):
+            lost.append(_auc(positive[rows], whole[rows]) - _auc(positive[rows], other[rows]))
+    low, high = np.quantile(lost, [0.025, 0.975])
+    return Accuracy(
+        skip_loop_filter=name,
+        clips=len(clips),
+        roc_auc=_auc(positive, other),
+        lost_points=100 * (_auc(positive, whole) - _auc(positive, other)),
+        lost_points_low=100 * float(low),
+        lost_points_high=100 * float(high),
+        mean_change=float(np.abs(whole - other).mean()),
+    )
+
+
+def _auc(positive: np.ndarray, scores: np.ndarray) -> float:
+    return float(roc_auc_score(positive, scores))
+
+
+__all__ = ["LOOP_FILTERS", "Accuracy", "measure_accuracy"]

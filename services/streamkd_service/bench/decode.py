@@ -1,0 +1,149 @@
+"""`streamkd bench decode`: what reading a stream costs at least, from a file and over RTSP; what can be left out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamkd.media.bare import BareCosts, read_bare
+from streamkd_service.bench.rtsp import FPS, CameraServer, prepare_content
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from streamkd_service.bench.accuracy import Accuracy
+
+# Name, ffmpeg's skip_frame, ffmpeg's skip_loop_filter.
+WAYS = (
+    ("everything", "DEFAULT", "default"),
+    ("no loop filter but on keyframes", "DEFAULT", "nokey"),
+    ("no loop filter", "DEFAULT", "all"),
+    ("no unreferenced frames", "NONREF", "default"),
+    ("keyframes only", "NONKEY", "default"),
+)
+_RTSP_CAMERAS = 4
+_SETTLE_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCost:
+    """CPU milliseconds of the reading threads for one picture that came (not only those decoded); medians of rounds."""
+
+    source: str  # "file", "rtsp"
+    way: str
+    demux_ms: float
+    decode_ms: float
+    convert_ms: float
+    stream_second_ms: float  # of all, for a second of one stream; 15 pictures
+    spread: float  # of that, (max - min) / median over the rounds
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeResult:
+    """What was seen; `accuracy` only where it was asked for."""
+
+    costs: tuple[DecodeCost, ...]
+    accuracy: tuple[Accuracy, ...]
+
+
+def run_decode(
+    seconds: float,
+    rounds: int,
+    *,
+    accuracy_on: Sequence[Path] = (),
+    bundle: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> DecodeResult:
+    """Measure; rounds alternate between the ways, and for each way between file and RTSP.
+
+    Args:
+        seconds: Of stream in each measurement.
+        rounds: Measurements of each.
+        accuracy_on: Folders of labelled clips for what leaving decoding out costs in accuracy.
+        bundle: The student for that.
+        say: Progress.
+    """
+    content = prepare_content(rounds * len(WAYS) * (seconds + _SETTLE_S) + 30.0, still=False, say=say)
+    samples: dict[tuple[str, str], list[BareCosts]] = {}
+    with CameraServer(content.of(_RTSP_CAMERAS, 0.0)) as server:
+        urls = list(server.urls.values())
+        for number in range(rounds):
+            say(f"Round {number + 1} of {rounds}")
+            for way in WAYS:
+                samples.setdefault(("file", way[0]), []).append(_from_file(content.moving[0], seconds, way))
+                samples.setdefault(("rtsp", way[0]), []).append(_from_rtsp(urls, seconds, way))
+    accuracy: tuple[Accuracy, ...] = ()
+    if accuracy_on and bundle is not None:
+        from streamkd_service.bench.accuracy import measure_accuracy  # noqa: PLC0415 - loads scikit-learn
+
+        say("Scoring clips")
+        accuracy = tuple(measure_accuracy(accuracy_on, bundle, say))
+    return DecodeResult(tuple(_cost(*key, values) for key, values in samples.items()), accuracy)
+
+
+def _from_file(path: Path, seconds: float, way: tuple[str, str, str]) -> BareCosts:
+    costs = BareCosts()
+    enough = round(seconds * FPS)
+    read_bare(str(path), costs, stopped=lambda: costs.packets >= enough, skip_frame=way[1], skip_loop_filter=way[2])
+    return costs
+
+
+def _from_rtsp(urls: Sequence[str], seconds: float, way: tuple[str, str, str]) -> BareCosts:
+    """Of several cameras at once, each on a thread of its own, after a second or so."""
+    over, each = threading.Event(), [BareCosts() for _ in urls]
+    threads = [
+        threading.Thread(
+            target=read_bare,
+            args=(url, costs),
+            kwargs={"stopped": over.is_set, "skip_frame": way[1], "skip_loop_filter": way[2]},
+            daemon=True,
+        )
+        for url, costs in zip(urls, each, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    while min(costs.packets for costs in each) < 1 and all(thread.is_alive() for thread in threads):
+        time.sleep(0.02)
+    time.sleep(_SETTLE_S)
+    before, total = _sum(each), BareCosts()
+    time.sleep(seconds)
+    after = _sum(each)
+    over.set()
+    for thread in threads:
+        thread.join(3.0)
+    for name in BareCosts.__slots__:
+        setattr(total, name, getattr(after, name) - getattr(before, name))
+    return total
+
+
+def _sum(each: Sequence[BareCosts]) -> BareCosts:
+    total = BareCosts()
+    for costs in each:
+        total.add(costs)
+    return total
+
+
+def _cost(source: str, way: str, samples: Sequence[BareCosts]) -> DecodeCost:
+    def per_packet(name: str) -> np.ndarray:
+        return np.array([getattr(costs, name) / max(1, costs.packets) * 1e3 for costs in samples])
+
+    demux, decode, convert = per_packet("demux_s"), per_packet("decode_s"), per_packet("convert_s")
+    whole = (demux + decode + convert) * FPS
+    middle = float(np.median(whole))
+    return DecodeCost(
+        source=source,
+        way=way,
+        demux_ms=float(np.median(demux)),
+        decode_ms=float(np.median(decode)),
+        convert_ms=float(np.median(convert)),
+        stream_second_ms=middle,
+        spread=float(np.ptp(whole)) / middle if middle else 0.0,
+    )
+
+
+__all__ = ["WAYS", "DecodeCost", "DecodeResult", "run_decode"]

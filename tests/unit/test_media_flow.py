@@ -1,0 +1,200 @@
+"""What is decoded when: nothing that no due frame needs, and of a still scene next to nothing until it wakes."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+import streamkd
+from streamkd.clock import FakeClock, SystemClock
+from streamkd.config import CameraConfig, EventsConfig
+from streamkd.engine import open_engine
+from streamkd.media.due import DueFrames
+from streamkd.media.flow import FlowCounts, PacketFlow
+from streamkd.media.scenes import Part, measure_scene, write_scenes
+from streamkd.media.source import Arrival, DecodedFrame, open_recording
+from streamkd.media.stillness import Stillness
+from streamkd.pipeline import Pipeline
+from tests.media import make_clip
+
+REPOSITORY = Path(streamkd.__file__).parents[1]
+CLIPS = REPOSITORY / "tests" / "data" / "demo"
+FPS, GOP = 15, 30
+PICTURE = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
+
+
+@dataclass
+class Packet:
+    is_keyframe: bool
+
+
+class Camera:
+    """Arrivals of a made-up camera, and a decoder that says what it was given."""
+
+    reorders = False
+
+    def __init__(self):
+        self.decoded = []
+
+    def arrival(self, number, size=100, gop=GOP):
+        keyframe = number % gop == 0
+        at_s = number / FPS
+        return Arrival(Packet(keyframe), at_s, 20_000 if keyframe else size, keyframe, 100 + at_s, 0.0)
+
+    def decode(self, arrival):
+        self.decoded.append(round((arrival.arrived_s - 100) * FPS))
+        yield DecodedFrame(PICTURE, arrival.pts_s, arrival.arrived_s, 0.0, 0.1)
+
+
+def flow(camera, counts=None, **options):
+    return PacketFlow(camera, DueFrames("cam", 5.0, 32), lambda decoded: [decoded], counts or FlowCounts(), **options)
+
+
+def numbers(frames):
+    return [round(frame.source_pts_s * FPS) for frame in frames]
+
+
+def feed(subject, arrivals):
+    return [frame for arrival in arrivals for frame in subject.push(arrival)]
+
+
+def test_what_no_due_frame_needs_is_not_decoded():
+    camera, counts = Camera(), FlowCounts()
+    frames = feed(flow(camera, counts), [camera.arrival(n) for n in range(60)])
+    assert numbers(frames) == list(range(0, 60, 3))
+    assert camera.decoded == [*range(28), *range(30, 58)]  # 28 and 29 are followed by a keyframe
+    assert counts.unneeded == 2
+
+
+def test_a_due_frame_is_given_when_it_arrives():
+    camera = Camera()
+    subject = flow(camera)
+    given = [numbers(subject.push(camera.arrival(n))) for n in range(7)]
+    assert given == [[0], [], [], [3], [], [], [6]]
+
+
+def test_without_times_everything_is_decoded_at_once():
+    camera = Camera()
+    subject = flow(camera)
+    for number in range(5):
+        at = camera.arrival(number)
+        list(subject.push(Arrival(at.packet, None, at.size, at.entry, at.arrived_s, 0.0)))
+    assert camera.decoded == [0, 1, 2, 3, 4]
+
+
+def test_keyframes_only():
+    camera = Camera()
+    frames = feed(flow(camera, keyframes_only=True), [camera.arrival(n) for n in range(95)])
+    assert numbers(frames) == camera.decoded == [0, 30, 60, 90]
+    assert {frame.segment for frame in frames} == {0}
+
+
+def test_of_a_still_scene_keyframes_are_analysed_and_the_rest_is_counted():
+    camera, counts = Camera(), FlowCounts()
+    frames = feed(flow(camera, counts, stillness=Stillness()), [camera.arrival(n) for n in range(20 * FPS + 1)])
+    late = [number for number in numbers(frames) if number >= 6 * FPS]
+    assert late == [number for number in range(6 * FPS, 20 * FPS + 1) if number % GOP == 0]
+    assert counts.gated == 101 - len(frames)
+    assert {frame.segment for frame in frames} == {0}
+
+
+def test_where_keyframes_are_rare_the_answer_grows_no_older_than_two_seconds():
+    camera = Camera()
+    frames = feed(flow(camera, stillness=Stillness()), [camera.arrival(n, gop=150) for n in range(40 * FPS)])
+    ages_s = np.diff([frame.source_pts_s for frame in frames])
+    assert len(frames) < 100
+    assert ages_s.max() <= 2.0 + 1.5 / FPS
+
+
+def test_waking_up_catches_up_from_the_last_analysed_frame():
+    camera, counts = Camera(), FlowCounts()
+    subject = flow(camera, counts, stillness=Stillness())
+    feed(subject, [camera.arrival(n) for n in range(10 * FPS + 20)])
+    assert subject.is_still
+    frames = list(subject.push(camera.arrival(10 * FPS + 20, size=9000)))
+    assert not subject.is_still
+    assert numbers(frames) == [153, 156, 159, 162, 165, 168]
+    assert all(frame.caught_up for frame in frames)
+    assert counts.caught_up == len(frames)
+    assert numbers(subject.push(camera.arrival(171, size=9000))) == [171]
+
+
+def test_an_open_gop_is_decoded_through(tmp_path):
+    """Pictures that come in another order than they are shown in are all decoded."""
+    path = make_clip(tmp_path / "b.mp4", frames=60, b_frames=3)
+    counts = FlowCounts()
+    with open_recording(path, SystemClock()) as source:
+        due = DueFrames("cam", 5.0, 32)
+        subject = PacketFlow(source, due, lambda decoded: [decoded], counts, stillness=Stillness())
+        frames = feed(subject, source.arrivals())
+    assert numbers(frames) == list(range(0, 60, 3))
+
+
+# --- fights in still footage: the gate changes nothing about them
+
+
+def fights_by_source():
+    with (CLIPS / "clips.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {}
+    for row in rows:
+        found.setdefault(row["source"], {}).setdefault(row["label"], []).append(CLIPS / row["file"])
+    return {source: clips for source, clips in found.items() if {"fight", "normal"} <= clips.keys()}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    loaded = open_engine(Path(streamkd.__file__).parent / "assets" / "student")
+    loaded.warm()
+    return loaded
+
+
+def analyse(path, engine, *, gated):
+    """Events of a recording as `(label, start)`, the gate's counts, and the largest gap between analysed frames."""
+    counts = FlowCounts()
+    config = CameraConfig(id="cam", url=SecretStr(str(path)), anomalies=False, cooldown_s=1.0)
+    pipeline = Pipeline(engine, EventsConfig(), FakeClock(), "epoch")
+    pipeline.add_camera(config)
+    spec, events, pts_s = engine.spec, {}, []
+    due = DueFrames("cam", spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect)
+    with open_recording(path, SystemClock()) as source:
+        subject = PacketFlow(source, due, lambda decoded: [decoded], counts, stillness=Stillness() if gated else None)
+        for arrival in source.arrivals():
+            for frame in subject.push(arrival):
+                (result,) = pipeline.process([frame])
+                pts_s.append(result.pts_s)
+                events.update({update.id: (update.label, update.start_pts_s) for update in result.updates})
+    return sorted(events.values(), key=lambda event: event[1]), counts, float(np.diff(pts_s).max())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_fights_in_still_footage_are_the_same_events_as_without_the_gate(tmp_path, engine):
+    plain, gated, skipped = [], [], 0
+    for source, clips in fights_by_source().items():
+        still = Part(clips["normal"][0], 6.0)
+        fights = [part for clip in clips["fight"][:3] for part in (Part(clip), still)]
+        path = tmp_path / f"{source}.mp4"
+        write_scenes([still, *fights], path, width=320, height=240, crf=22)
+        plain += analyse(path, engine, gated=False)[0]
+        events, counts, gap_s = analyse(path, engine, gated=True)
+        gated += events
+        skipped += counts.gated - counts.caught_up
+        assert gap_s <= 2.1
+    assert plain
+    assert [label for label, _ in gated] == [label for label, _ in plain]
+    assert [start_s for _, start_s in gated] == pytest.approx([start_s for _, start_s in plain], abs=0.2)
+    assert skipped > 50
+
+
+def test_a_still_scene_has_the_noise_of_its_clip():
+    scene = measure_scene(CLIPS / "clips" / "nofi080.mp4", 160, 120)
+    pictures = np.stack(list(scene.pictures(30, np.random.default_rng(0)))).astype(float)
+    assert 0.3 < scene.noise < 3.0
+    assert pictures.std(axis=0).mean() == pytest.approx(scene.noise, rel=0.25)
