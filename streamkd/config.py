@@ -157,7 +157,9 @@ class ApiConfig(_Section):
 class WorkersConfig(_Section):
     """Processes of the live path."""
 
-    count: int = Field(default=1, ge=1, le=256, description="worker processes; cameras are spread over them")
+    count: int = Field(
+        default=1, ge=1, le=256, description="worker processes, on each node of a cluster; cameras are spread over them"
+    )
     ray_address: str | None = Field(default=None, description="null: a private local Ray session")
 
 

@@ -141,6 +141,8 @@ class _Service:
             asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http"),
             asyncio.create_task(_log_changes(self._actors.controller), name="changes"),
         ]
+        if not self._session.local:
+            self._tasks.append(asyncio.create_task(self._actors.follow_nodes(), name="nodes"))
         while not self._server.started and not self._tasks[0].done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.02)
         base = base_url(self._listener)

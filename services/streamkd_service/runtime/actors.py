@@ -94,7 +94,7 @@ class WorkerActor:
         self._worker: Worker = Worker(
             worker_id,
             self._send,
-            node=socket.gethostname(),
+            node=_node_name(in_cluster=log_path is None),
             on_rejected=lambda: os._exit(1),
             clip_dir=own / "clips" / worker_id,
             send_clip=self._send_clip,
@@ -120,6 +120,11 @@ class WorkerActor:
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the Worker; several may run at a time."""
         return getattr(self._worker, method)(*arguments)
+
+
+def _node_name(*, in_cluster: bool) -> str:
+    host = socket.gethostname()
+    return f"{host}-{ray.get_runtime_context().get_node_id()[:6]}" if in_cluster else host
 
 
 @dataclass(frozen=True, slots=True)

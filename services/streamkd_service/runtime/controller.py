@@ -23,6 +23,7 @@ from streamkd.store import open_repository
 from streamkd.store.records import CameraOrigin
 from streamkd.store.serialize import camera_json
 from streamkd.types import CameraState
+from streamkd_service.runtime.costs import CameraCosts
 from streamkd_service.runtime.desired import Desired, check_labels, patched, unknown_labels
 from streamkd_service.runtime.fleet import Fleet
 from streamkd_service.runtime.group_commit import GroupCommit
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _WATCH_EVERY_S = 1.0
+_BALANCE_EVERY = 60  # of these
+_GATHER_S = 60.0  # a Controller that has restarted hears of its workers again one by one
 _INFER_ENTRY = "streamkd_service.runtime.infer:analyse_clip"
 _log = structlog.get_logger(__name__)
 
@@ -89,11 +92,15 @@ class Controller:
         self._published: dict[str, tuple[object, ...]] = {}
         self._editing = asyncio.Lock()  # reading a camera's settings and writing them is one step
         self._leaving = ""  # the camera that is being removed: that it is gone is the last word on it
+        self._since_balance = 0
         self._orphans_left = False  # events may be open that no living worker will close
         self._started_s = self._clock.monotonic_s()
         self._started_utc = self._clock.utc()
         # Revisions only rise, over restarts of the Controller too.
-        self._desired = Desired(worker_ids, first_revision=int(self._started_utc.timestamp() * 1000))
+        self._costs = CameraCosts()
+        first_revision = int(self._started_utc.timestamp() * 1000)
+        self._desired = Desired(worker_ids, first_revision, self._costs.of)
+        self._capacities = dict.fromkeys(worker_ids, 1.0)
         self._tasks: list[asyncio.Task[None]] = []
         self._repository: Repository
         self._updates: GroupCommit
@@ -154,7 +161,9 @@ class Controller:
             return ReportReply(accepted=False, assignment=None)
         new = self._fleet.is_new_incarnation(report)
         self._orphans_left = self._orphans_left or new
-        self._fleet.take(report, self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        self._fleet.take(report, now_s)
+        self._costs.take(report, now_s)
         applied = await self._updates.apply(report.updates) if report.updates else False
         if new:
             restarts = self._fleet.workers[report.worker_id].restarts
@@ -167,6 +176,24 @@ class Controller:
             return ReportReply(accepted=True, assignment=None)
         assignment = self._desired.assignment(report.worker_id, self.config, self._models.live)
         return ReportReply(accepted=True, assignment=assignment)
+
+    async def set_workers(self, capacities: dict[str, float]) -> None:
+        """The cluster has these workers now, each as capable as it says; cameras of workers that have gone move."""
+        if not capacities or capacities == self._capacities:
+            return
+        self._capacities = dict(capacities)
+        if self._fleet.set_workers(capacities):
+            self._orphans_left = True
+            _log.info("workers changed", workers=len(capacities))
+        self._place()
+
+    def _place(self) -> None:
+        """Use the workers that are there; where none of them is heard of, all of them."""
+        now_s = self._clock.monotonic_s()
+        lost = self._fleet.lost(now_s, waits=now_s - self._started_s < _GATHER_S)
+        usable = {worker: share for worker, share in self._capacities.items() if worker not in lost}
+        if self._desired.use(usable or self._capacities) and lost:
+            _log.warning("cameras moved away from silent workers", workers=sorted(lost))
 
     async def _close_orphans(self) -> list[Any]:
         """Close the events of incarnations that are gone, once every worker has said which one it is now."""
@@ -185,6 +212,11 @@ class Controller:
         """Notice what no report tells: that one is missing."""
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
+            self._place()
+            self._since_balance += 1
+            if self._since_balance >= _BALANCE_EVERY and self._desired.rebalance():
+                _log.info("cameras moved to workers with less to do")
+            self._since_balance %= _BALANCE_EVERY
             self._model_watch.tick([self._status(record.config) for record in self._desired.records])
             try:
                 await self._publish_states()

@@ -6,29 +6,42 @@ from typing import TYPE_CHECKING
 
 from streamkd.config import CameraConfig
 from streamkd.errors import InputError, NotFoundError
-from streamkd_service.runtime.assignment import place
+from streamkd_service.runtime.assignment import imbalance, place
 from streamkd_service.runtime.ports import Assignment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from streamkd.bundle import StudentSpec
     from streamkd.config import Config
     from streamkd.store.records import CameraRecord, ModelRecord
     from streamkd_service.runtime.ports import CameraPatch
 
+_FAR_TOO_MUCH = 0.5  # above its share; what moves is blind for some seconds, so less is left alone
+
+
+HISTORY_FOLDER = ".history"  # beside the models: it is learnt as they are
+
 
 class Desired:
     """The desired state; every change of it raises `revision`, and workers with another one get a new assignment.
 
     Args:
+        worker_ids: The workers at the beginning.
         first_revision: Above every revision of earlier lives.
+        costs: What each of these cameras costs, in any unit.
     """
 
-    def __init__(self, worker_ids: Sequence[str], first_revision: int) -> None:
+    def __init__(
+        self,
+        worker_ids: Sequence[str],
+        first_revision: int,
+        costs: Callable[[list[str]], Mapping[str, float]] = lambda names: dict.fromkeys(names, 1.0),
+    ) -> None:
         self.revision = first_revision
         self.placement: dict[str, str] = {}  # camera → worker, enabled cameras only
-        self._worker_ids = tuple(worker_ids)
+        self._capacities: Mapping[str, float] = dict.fromkeys(worker_ids, 1.0)
+        self._costs = costs
         self._records: dict[str, CameraRecord] = {}
 
     @property
@@ -62,9 +75,31 @@ class Desired:
 
     def changed(self) -> None:
         """Something that assignments hold has changed: a camera, or the model."""
-        running = [record.config.id for record in self._records.values() if record.config.enabled]
-        self.placement = place(running, self._worker_ids, self.placement)
+        self.placement = place(self._costs(self._running()), self._capacities, self.placement)
         self.revision += 1
+
+    def use(self, capacities: Mapping[str, float]) -> bool:
+        """Place cameras on these workers, each as capable as it says; returns whether that changed anything.
+
+        Args:
+            capacities: Worker id to what it can bear, in any unit; at least one.
+        """
+        if capacities == self._capacities:
+            return False
+        self._capacities = dict(capacities)
+        self.changed()
+        return True
+
+    def rebalance(self) -> bool:
+        """Place again where a worker has far more than its share; returns whether cameras have moved."""
+        if imbalance(self._costs(self._running()), self._capacities, self.placement) <= _FAR_TOO_MUCH:
+            return False
+        before = self.placement
+        self.changed()
+        return self.placement != before
+
+    def _running(self) -> list[str]:
+        return [record.config.id for record in self._records.values() if record.config.enabled]
 
     def assignment(self, worker_id: str, config: Config, live: ModelRecord) -> Assignment:
         """All that a worker shall do."""
@@ -78,6 +113,7 @@ class Desired:
             events=config.events,
             model_version=live.version,
             bundle_path=live.path,
+            history_dir=str(config.store.models_dir.resolve() / HISTORY_FOLDER),
         )
 
 
@@ -118,4 +154,4 @@ def _first_problem(error: ValueError) -> str:
     return lines[2].partition(" [type=")[0].removeprefix("Value error, ") if len(lines) > 2 else lines[0]
 
 
-__all__ = ["Desired", "check_labels", "patched", "unknown_labels"]
+__all__ = ["HISTORY_FOLDER", "Desired", "check_labels", "patched", "unknown_labels"]

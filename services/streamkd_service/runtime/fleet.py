@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamkd_service.runtime.ports import WorkerReport, WorkerTotals
 
 SILENT_AFTER_S = 3.0  # ten reports missed
+LOST_AFTER_S = 20.0  # a worker that crashes is back earlier; its cameras would only move twice
 _TOTALS_KEPT_S = 300.0  # long enough for every scrape to see the last figures of a dead incarnation
 _RETIRED_KEPT = 64
 
@@ -50,7 +51,32 @@ class Fleet:
 
     def __init__(self, worker_ids: Iterable[str]) -> None:
         self.workers = {worker_id: WorkerFacts(worker_id) for worker_id in worker_ids}
+        self._away: dict[str, WorkerFacts] = {}  # workers whose node has gone; their incarnations stay retired
         self._totals: dict[tuple[str, str], tuple[float, WorkerTotals]] = {}
+
+    def set_workers(self, worker_ids: Iterable[str]) -> bool:
+        """Have exactly these workers: others are retired, new ones have yet to report; returns whether any changed."""
+        wanted = set(worker_ids)
+        gone = [worker_id for worker_id in self.workers if worker_id not in wanted]
+        for worker_id in gone:
+            worker = self.workers.pop(worker_id)
+            if worker.epoch:
+                worker.retired[worker.epoch] = None
+            self._away[worker_id] = WorkerFacts(worker_id, restarts=worker.restarts, retired=worker.retired)
+        new = sorted(wanted.difference(self.workers))
+        for worker_id in new:
+            self.workers[worker_id] = self._away.pop(worker_id) if worker_id in self._away else WorkerFacts(worker_id)
+        return bool(gone or new)
+
+    def lost(self, now_s: float, *, waits: bool) -> set[str]:
+        """Workers that have not reported for a while: their cameras are better off elsewhere.
+
+        Args:
+            now_s: Monotonic clock.
+            waits: Whether one that has never reported may still be on its way; else it gets no cameras yet.
+        """
+        ages = {worker_id: worker.age_s(now_s) for worker_id, worker in self.workers.items()}
+        return {name for name, age_s in ages.items() if (not waits if age_s is None else age_s > LOST_AFTER_S)}
 
     def accepts(self, report: WorkerReport) -> bool:
         worker = self.workers.get(report.worker_id)
@@ -109,4 +135,4 @@ class Fleet:
         )
 
 
-__all__ = ["SILENT_AFTER_S", "Fleet", "WorkerFacts"]
+__all__ = ["LOST_AFTER_S", "SILENT_AFTER_S", "Fleet", "WorkerFacts"]

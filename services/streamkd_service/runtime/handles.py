@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
 import ray
+import structlog
 
 from streamkd.errors import UnavailableError
 from streamkd_service.runtime.actors import CONTROLLER_NAME, ControllerActor, WorkerActor, worker_ids
+from streamkd_service.runtime.slots import Slots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +37,9 @@ _RETRY_EVERY_S = 0.2
 _CONTROLLER_CONCURRENCY = 1000
 _WORKER_CONCURRENCY = 8
 _START_S = 60.0
+_log = structlog.get_logger(__name__)
 _ALWAYS_THERE: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
+_NODES_EVERY_S = 2.0
 _WORKERS_SHARE = 0.7  # of the time that all of them have to stop
 
 
@@ -51,19 +56,46 @@ class Actors:
 
     def __init__(self, config: Config, session: RaySession) -> None:
         self._controller = start_controller(config, session)
-        self._workers: list[Any] = [
-            ray.remote(WorkerActor)
-            .options(
-                **_ALWAYS_THERE,
-                name=worker_id,
-                namespace=session.namespace,
-                max_concurrency=_WORKER_CONCURRENCY,
-                scheduling_strategy="SPREAD",
-            )
-            .remote(worker_id, session.namespace, config.log, session.log_path)
-            for worker_id in worker_ids(config.workers.count)
-        ]
+        self._config, self._session = config, session
+        self._slots = Slots(config.workers.count)
+        self._workers: dict[str, tuple[str, Any]] = {}  # worker → its node, its actor
         self.controller = ControllerHandle(self._controller)
+        if session.local:
+            for worker_id in worker_ids(config.workers.count):
+                self._start_worker(worker_id, session.node_id)
+
+    def _start_worker(self, worker_id: str, node_id: str) -> None:
+        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
+        options = {"max_concurrency": _WORKER_CONCURRENCY, "scheduling_strategy": affinity, **_ALWAYS_THERE}
+        actor = ray.remote(WorkerActor).options(**options, name=worker_id, namespace=self._session.namespace)
+        arguments = (worker_id, self._session.namespace, self._config.log, self._session.log_path)
+        self._workers[worker_id] = (node_id, actor.remote(*arguments))
+
+    async def follow_nodes(self) -> None:
+        """In a cluster: workers on every node that is there, none on those that have gone; never returns."""
+        while True:
+            try:
+                await self._follow_once()
+            except (ray.exceptions.RayError, UnavailableError, ValueError) as error:
+                _log.warning("nodes not followed", reason=str(error).splitlines()[0])
+            await asyncio.sleep(_NODES_EVERY_S)
+
+    async def _follow_once(self) -> None:
+        alive = await asyncio.to_thread(alive_nodes)
+        self._slots.update(alive)
+        wanted = self._slots.nodes
+        for worker_id, (node_id, actor) in list(self._workers.items()):
+            if wanted.get(worker_id) != node_id:
+                ray.kill(actor)  # it would wait for its node for ever, and keep its name
+                del self._workers[worker_id]
+        for worker_id, node_id in wanted.items():
+            if worker_id not in self._workers:
+                # ValueError: the one before still has the name; the next time it will be free.
+                with contextlib.suppress(ValueError):
+                    self._start_worker(worker_id, node_id)
+        shares = self._slots.capacities(alive)
+        present = {worker_id: share for worker_id, share in shares.items() if worker_id in self._workers}
+        await self.controller.call("set_workers", present)
 
     async def ready(self) -> None:
         """Wait until the Controller has started from the store."""
@@ -72,9 +104,15 @@ class Actors:
     async def stop(self, timeout_s: float) -> None:
         """Workers give their last report, then the Controller commits and closes the store."""
         began_s = time.monotonic()
-        await _within([worker.call.remote("stop") for worker in self._workers], timeout_s * _WORKERS_SHARE)
+        await _within([actor.call.remote("stop") for _, actor in self._workers.values()], timeout_s * _WORKERS_SHARE)
         left_s = timeout_s - (time.monotonic() - began_s)
         await _within([self._controller.stop.remote()], left_s)
+
+
+def alive_nodes() -> dict[str, float]:
+    """The cluster's nodes by id, with their processors."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"]: float(node["Resources"].get("CPU", 1.0)) for node in nodes if node["Alive"]}
 
 
 class ControllerHandle:

@@ -1,0 +1,179 @@
+"""Nodes that come and go: names of workers, what cameras cost, and where they are placed then."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+
+from streamkd.config import CameraConfig
+from streamkd.store.records import CameraOrigin, CameraRecord
+from streamkd.types import CameraState, CameraStatus
+from streamkd_service.runtime.costs import CameraCosts
+from streamkd_service.runtime.desired import Desired
+from streamkd_service.runtime.fleet import LOST_AFTER_S, Fleet
+from streamkd_service.runtime.ports import CameraTotals, HistogramTotals, WorkerReport, WorkerTotals
+from streamkd_service.runtime.slots import Slots
+
+NONE = HistogramTotals((float("inf"),), (0,), 0.0)
+
+
+def report(worker_id="worker-0", epoch="one", *, cameras=(), width=640, height=480) -> WorkerReport:
+    """`cameras`: (id, decoded, analysed) since the worker began."""
+    statuses = tuple(CameraStatus(name, CameraState.ONLINE, width=width, height=height) for name, _, _ in cameras)
+    totals = tuple(CameraTotals(name, decoded=decoded, analysed=analysed) for name, decoded, analysed in cameras)
+    counted = WorkerTotals(worker_id, epoch, totals, NONE, NONE, NONE, NONE, 1, 1.0)
+    return WorkerReport(worker_id, epoch, 0.0, -1, "", (), statuses, counted)
+
+
+def cameras(*names: str) -> list[CameraRecord]:
+    return [CameraRecord(CameraConfig(id=name, url=SecretStr("rtsp://h/x")), CameraOrigin.API) for name in names]
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_node_has_its_workers():
+    slots = Slots(2)
+    slots.update({"a": 4.0, "b": 4.0})
+    assert slots.nodes == {"worker-0": "a", "worker-1": "a", "worker-2": "b", "worker-3": "b"}
+
+
+def test_a_node_that_stays_keeps_its_names_and_one_that_joins_gets_those_that_are_free():
+    slots = Slots(1)
+    slots.update({"a": 1.0, "b": 1.0, "c": 1.0})
+    slots.update({"a": 1.0, "c": 1.0})
+    slots.update({"a": 1.0, "c": 1.0, "d": 1.0})
+    assert slots.nodes == {"worker-0": "a", "worker-1": "d", "worker-2": "c"}
+
+
+def test_workers_share_their_node_s_processors():
+    slots = Slots(2)
+    slots.update({"a": 8.0})
+    assert slots.capacities({"a": 8.0}) == {"worker-0": 4.0, "worker-1": 4.0}
+
+
+# --- workers that come and go --------------------------------------------------------------------------------------
+
+
+def test_an_incarnation_of_a_node_that_has_gone_can_not_come_back():
+    fleet = Fleet(["worker-0", "worker-1"])
+    fleet.take(report("worker-1", "old"), 0.0)
+    fleet.set_workers(["worker-0"])
+    fleet.set_workers(["worker-0", "worker-1"])
+    assert (fleet.accepts(report("worker-1", "old")), fleet.accepts(report("worker-1", "new"))) == (False, True)
+
+
+def test_a_worker_that_is_not_there_any_more_is_not_accepted():
+    fleet = Fleet(["worker-0", "worker-1"])
+    fleet.set_workers(["worker-0"])
+    assert not fleet.accepts(report("worker-1"))
+
+
+@pytest.mark.parametrize(("age_s", "lost"), [(LOST_AFTER_S - 1, set()), (LOST_AFTER_S + 1, {"worker-0"})])
+def test_a_worker_is_lost_after_a_long_silence_only(age_s, lost):
+    fleet = Fleet(["worker-0"])
+    fleet.take(report("worker-0"), 100.0)
+    assert fleet.lost(100.0 + age_s, waits=False) == lost
+
+
+@pytest.mark.parametrize(("waits", "lost"), [(True, set()), (False, {"worker-0"})])
+def test_a_worker_that_has_never_reported_is_waited_for_at_the_beginning_only(waits, lost):
+    assert Fleet(["worker-0"]).lost(1e6, waits=waits) == lost
+
+
+# --- placement -----------------------------------------------------------------------------------------------------
+
+
+def test_cameras_of_a_worker_that_has_gone_move_and_the_others_stay():
+    desired = Desired(["w0", "w1", "w2"], 0)
+    desired.put(*cameras("a", "b", "c", "d", "e", "f"))
+    before = dict(desired.placement)
+    desired.use({"w0": 1.0, "w1": 1.0})
+    moved = {name for name, worker in desired.placement.items() if before[name] != worker}
+    assert moved == {name for name, worker in before.items() if worker == "w2"}
+
+
+def test_a_worker_that_joins_gets_cameras():
+    desired = Desired(["w0"], 0)
+    desired.put(*cameras("a", "b", "c", "d"))
+    desired.use({"w0": 1.0, "w1": 1.0})
+    assert sorted(desired.placement.values()) == ["w0", "w0", "w1", "w1"]
+
+
+def test_the_same_workers_again_change_nothing():
+    desired = Desired(["w0", "w1"], 0)
+    desired.put(*cameras("a", "b"))
+    revision = desired.revision
+    assert (desired.use({"w0": 1.0, "w1": 1.0}), desired.revision) == (False, revision)
+
+
+def test_a_node_with_more_processors_gets_more_cameras():
+    desired = Desired(["w0"], 0)
+    desired.use({"w0": 1.0, "w1": 3.0})
+    desired.put(*cameras(*"abcdefgh"))
+    assert sorted(desired.placement.values()).count("w1") == 6
+
+
+def test_cameras_move_when_a_worker_has_far_too_much():
+    costs = dict.fromkeys("abcd", 1.0)
+    desired = Desired(["w0", "w1"], 0, lambda names: {name: costs[name] for name in names})
+    desired.put(*cameras(*"abcd"))
+    costs |= {name: 10.0 for name, worker in desired.placement.items() if worker == "w0"}
+    assert desired.rebalance()
+    expensive = [worker for name, worker in desired.placement.items() if costs[name] == 10.0]
+    assert sorted(expensive) == ["w0", "w1"]
+
+
+def test_a_little_too_much_is_left_alone():
+    costs = dict.fromkeys("abcd", 1.0)
+    desired = Desired(["w0", "w1"], 0, lambda names: {name: costs[name] for name in names})
+    desired.put(*cameras(*"abcd"))
+    costs["a"] = 1.5
+    assert not desired.rebalance()
+
+
+# --- costs ---------------------------------------------------------------------------------------------------------
+
+
+def learnt(*reports: tuple[float, WorkerReport]) -> CameraCosts:
+    costs = CameraCosts()
+    for at_s, one in reports:
+        costs.take(one, at_s)
+    return costs
+
+
+def test_a_camera_costs_what_is_decoded_and_analysed():
+    costs = learnt((0.0, report(cameras=[("a", 0, 0)])), (10.0, report(cameras=[("a", 150, 50)])))
+    assert costs.of(["a"])["a"] == pytest.approx(15 * 1.7 + 5 * 1.7)
+
+
+def test_decoding_goes_with_the_pixels():
+    large = {"cameras": [("a", 0, 0)], "width": 1280, "height": 960}
+    costs = learnt((0.0, report(**large)), (10.0, report(**large | {"cameras": [("a", 100, 0)]})))
+    assert costs.of(["a"])["a"] == pytest.approx(10 * 4 * 1.7)
+
+
+def test_a_camera_that_is_not_known_costs_what_most_do():
+    costs = learnt((0.0, report(cameras=[("a", 0, 0)])), (10.0, report(cameras=[("a", 100, 0)])))
+    assert costs.of(["a", "new"])["new"] == costs.of(["a"])["a"]
+
+
+def test_a_camera_that_is_away_keeps_its_cost():
+    said = [(0.0, ("a", 0, 0)), (10.0, ("a", 100, 0)), (300.0, ("a", 100, 0))]
+    costs = learnt(*((at_s, report(cameras=[camera])) for at_s, camera in said))
+    assert costs.of(["a"])["a"] == pytest.approx(17.0)
+
+
+def test_another_incarnation_counts_from_zero():
+    costs = learnt(
+        (0.0, report(cameras=[("a", 1000, 0)])),
+        (10.0, report(epoch="two", cameras=[("a", 10, 0)])),
+        (20.0, report(epoch="two", cameras=[("a", 110, 0)])),
+    )
+    assert costs.of(["a"])["a"] == pytest.approx(17.0)
+
+
+def test_what_is_learnt_moves_slowly():
+    said = [(0.0, 0), (10.0, 100), (20.0, 1100)]
+    costs = learnt(*((at_s, report(cameras=[("a", decoded, 0)])) for at_s, decoded in said))
+    assert 17.0 < costs.of(["a"])["a"] < 50.0
