@@ -66,6 +66,6 @@ def test_order_of_people_in_a_frame_does_not_matter() -> None:
 
 
 def test_the_shipped_network_is_declared() -> None:
-    declared = read_declaration(Path(streamkd.__file__).parent / "assets" / "pose" / "pose.yaml")
+    declared = read_declaration(Path(streamkd.__file__).parent / "assets" / "teacher" / "models" / "pose.yaml")
     assert declared.kind == "file"
     assert declared.output.kind == "pose"
