@@ -178,8 +178,12 @@ class Pipeline:
 
     # --- cameras ---------------------------------------------------------------------------------------------------
 
-    def add_camera(self, config: CameraConfig) -> None:
+    def add_camera(self, config: CameraConfig, history: FloatArray | None = None) -> None:
         """Take a camera in; it warms up with its first frames.
+
+        Args:
+            config: The camera.
+            history: What was usual for it in an earlier life, from `history`.
 
         Raises:
             ConflictError: It is here already.
@@ -196,6 +200,13 @@ class Pipeline:
             normality=MotionBaseline(events.anomaly_warmup_s, events.anomaly_false_alarms_per_day),
             anomaly=self._tracker(config.id, EventKind.ANOMALY, UNUSUAL_MOTION),
         )
+        if history is not None:
+            self._cameras[config.id].normality.restore(history)
+
+    def history(self, camera_id: str) -> FloatArray | None:
+        """What is usual for a camera, `[n]` float32; None if it is not here."""
+        camera = self._cameras.get(camera_id)
+        return None if camera is None else camera.normality.history()
 
     def update_camera(self, config: CameraConfig) -> list[EventUpdate]:
         """Take new labels, sensitivity, cool-down or anomaly setting over; state and history stay.

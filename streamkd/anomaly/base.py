@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamkd.types import UInt8Array
+from streamkd.types import FloatArray, UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,14 @@ class NormalityModel(Protocol):
 
     def begin_segment(self) -> None:
         """The next frame does not follow the last one; what was learnt is kept."""
+        ...
+
+    def history(self) -> FloatArray:
+        """What was learnt, `[n]` float32, oldest first."""
+        ...
+
+    def restore(self, history: FloatArray) -> None:
+        """Begin with what was learnt earlier, as `history` gave it."""
         ...
 
 

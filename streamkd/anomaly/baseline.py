@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamkd.anomaly.base import Normality
 from streamkd.anomaly.motion import MotionScore
 from streamkd.anomaly.threshold import BlockThreshold
-from streamkd.types import UInt8Array
+from streamkd.types import FloatArray, UInt8Array
 
 LEAST_MOTION = 2.0  # grey levels; on a still picture, coding noise stays below this and is never unusual
 
@@ -38,6 +38,14 @@ class MotionBaseline:
         """Forget the previous frame, keep the history."""
         self._motion.clear()
         self._threshold.break_off()
+
+    def history(self) -> FloatArray:
+        """The largest motion of each block, `[n]` float32."""
+        return self._threshold.history()
+
+    def restore(self, history: FloatArray) -> None:
+        """Begin with the blocks of an earlier life."""
+        self._threshold.restore(history)
 
 
 def relative_score(raw: float, limit: float) -> float:

@@ -21,6 +21,8 @@ from collections import deque
 
 import numpy as np
 
+from streamkd.types import FloatArray
+
 BLOCK_S = 5.0
 KEEP_BLOCKS = 17_280  # a day that was watched throughout
 MIN_BLOCKS = 4
@@ -84,12 +86,25 @@ class BlockThreshold:
         """The next frame does not follow the last one: drop the block that is being collected."""
         self._began_s = None
 
+    def history(self) -> FloatArray:
+        """The blocks that count, `[n]` float32, oldest first."""
+        return np.array(self._maxima, dtype=np.float32)
+
+    def restore(self, history: FloatArray) -> None:
+        """Begin with blocks of an earlier life, as `history` gave them."""
+        self._maxima.clear()
+        self._maxima.extend(history.astype(float).tolist())
+        self._estimate()
+
     def _finish_block(self) -> None:
         if self._pending is not None:
             self._maxima.append(self._pending)
-            if len(self._maxima) >= self._needed:
-                self.value, self.certified = block_threshold(np.array(self._maxima), self._aim)
+            self._estimate()
         self._pending = self._largest
+
+    def _estimate(self) -> None:
+        if len(self._maxima) >= self._needed:
+            self.value, self.certified = block_threshold(np.array(self._maxima), self._aim)
 
 
 __all__ = ["BLOCK_S", "KEEP_BLOCKS", "MIN_BLOCKS", "BlockThreshold", "block_threshold"]

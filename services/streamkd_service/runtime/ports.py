@@ -82,6 +82,7 @@ class Assignment:
     events: EventsConfig
     model_version: str
     bundle_path: str
+    history_dir: str = ""  # where the cameras' anomaly histories are kept; empty: nowhere
 
 
 @dataclass(frozen=True, slots=True)

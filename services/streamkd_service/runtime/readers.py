@@ -95,6 +95,9 @@ class ReaderPool:
     def ids(self) -> list[str]:
         return list(self._running)
 
+    def configs(self) -> list[CameraConfig]:
+        return [running.config for running in self._running.values()]
+
     def plan(self, wanted: Sequence[CameraConfig]) -> Change:
         return plan({name: running.config for name, running in self._running.items()}, wanted)
 

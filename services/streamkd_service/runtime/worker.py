@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import structlog
 
+from streamkd.anomaly.history import HistoryFolder
 from streamkd.clock import SystemClock
 from streamkd.errors import StreamkdError, UnavailableError
 from streamkd.media.mailbox import MailboxSet
@@ -96,6 +97,7 @@ class Worker:
         self._loader = StudentLoader(self._clock)
         self._taps: list[Callable[[Sequence[Frame], Sequence[FrameResult]], None]] = []
         self._assignment: Assignment | None = None
+        self._histories: HistoryFolder | None = None
         self._applied_revision = -1
         self._answering = ""  # the version that answers
         self._ended = threading.Event()
@@ -241,12 +243,28 @@ class Worker:
         if wanted.revision != self._applied_revision:
             self._loop.max_frame_age_s = self._readers.max_frame_age_s = wanted.student.max_frame_age_s
             self._prepare_clips(wanted.events)
+            if wanted.history_dir and self._histories is None:
+                self._histories = HistoryFolder(Path(wanted.history_dir), self._clock)
             self._apply_cameras(wanted.cameras)
             self._applied_revision = wanted.revision
         silent = self._readers.ids()
         self._command(lambda: self._loop.end_silent(silent, GAP_S))
         if not self._loop.pipeline.swap_pending:
             self._answering = self._loop.pipeline.model_version
+        self._keep_history()
+
+    def _keep_history(self) -> None:
+        """Write what one camera has learnt; each has its turn about once a minute."""
+        histories = self._histories
+        due = [config for config in self._readers.configs() if histories is not None and histories.due(config)]
+        if histories is None or not due:
+            return
+        history = self._command(lambda: self._loop.pipeline and self._loop.pipeline.history(due[0].id))
+        try:
+            if history is not None:
+                histories.write(due[0], history)
+        except OSError as error:
+            _log.warning("anomaly history not kept", camera=due[0].id, reason=error.strerror)
 
     def _prepare_clips(self, events: EventsConfig) -> None:
         if self._courier is not None or self._clip_dir is None or self._send_clip is None or not events.clips:
@@ -286,7 +304,7 @@ class Worker:
         # What is new is forgotten too: an attempt before may have got this far and no further.
         self._forget([*gone, *(config.id for config in new)])
         for config in new:
-            self._loop.pipeline.add_camera(config)
+            self._loop.pipeline.add_camera(config, None if self._histories is None else self._histories.read(config))
         for config in changed:
             self._outbox.add(self._loop.pipeline.update_camera(config))
 
