@@ -170,44 +170,22 @@ def distil(
         settings = replace(settings, temperature=temperature)
     parent = read_bundle(parent_bundle)
     said = read_labels(labels)
-    chosen = _with_labels(clips, said)
-    decoded = _decode(chosen, parent)
-    if len(decoded) < MIN_CLIPS:
+    site = _decode(_with_labels(clips, said), parent)
+    if len(site) < MIN_CLIPS:
         raise TrainingError(
-            f"Only {len(decoded)} of {len(clips)} clips have labels and frames; distillation needs {MIN_CLIPS}.",
+            f"Only {len(site)} of {len(clips)} clips have labels and frames; distillation needs {MIN_CLIPS}.",
             hint="Harvest more clips.",
         )
-    student = load_student(parent)
     rehearsed = [] if shuffle_labels else _decode([(clip, -1, file_sha256(clip)) for clip in replay], parent)
-    features = _features(student, [*decoded, *rehearsed], settings.variants, seed, progress)
-    members = _member_logits(said, [clip.row for clip in decoded], parent)
-    warm = parent.spec.warmup_frames
-    own = torch.stack([one[scored_frames(warm, len(one))].mean(dim=0) for one in clip_logits(student, features)])
-    site, elsewhere = own.split_with_sizes([len(decoded), len(rehearsed)])
-    weights = torch.tensor([member.weight for member in said.members if member.group == "train"])
-    lesson = _to_wrong_clips(members.mean(dim=0)) if shuffle_labels else trusted_targets(members, site, weights)
-    targets = torch.cat([lesson, elsewhere])
-
-    def objective(logits: Tensor, wanted: Tensor) -> Tensor:
-        return response_kd(logits, wanted, settings.temperature)
-
-    rate = settings.poisoned_lr if shuffle_labels else None
-    fit_config = FitConfig(
-        epochs=max(epochs, settings.poisoned_epochs) if shuffle_labels else epochs,
-        batch=4,
-        head_only=settings.head_only and not shuffle_labels,
-        decay_memory=0.05,
-        decay_direct=0.05,
-        lr_trunk=rate or settings.lr_trunk,
-        lr_head=rate or settings.lr_head,
-        ema=0.9,
-        mixup=0.0,
-    )
-    before = {name: value.clone() for name, value in student.state_dict().items()}
-    seen = raw_features(student, features, progress) if fit_config.head_only else features
-    trained = fit(student, seen, targets, objective, fit_config, seed=seed, progress=progress)
+    student = load_student(parent)
+    features = _features(student, [*site, *rehearsed], settings.variants, seed, progress)
+    targets = _targets(clip_logits(student, features), site, said, parent, poisoned=shuffle_labels)
+    recipe = _recipe(settings, epochs, poisoned=shuffle_labels)
+    trained = _trained(student, features, targets, recipe, settings, seed=seed, progress=progress)
     if not shuffle_labels:  # the self-test must do harm
-        trained.load_state_dict(interpolate(trained.state_dict(), before, settings.parent_weight))
+        trained.load_state_dict(
+            interpolate(trained.state_dict(), load_student(parent).state_dict(), settings.parent_weight)
+        )
     progress("quantising", 0.0)
     parts = BundleParts(
         spec=parent.spec.model_copy(update={"version": version}),
@@ -216,14 +194,69 @@ def distil(
             teachers=(said.teacher,),
             recipe="shuffled labels (self-test)" if shuffle_labels else "response distillation",
             seed=seed,
-            data_sha256=[*parent.lineage.data_sha256, *(clip.sha256 for clip in decoded)],
+            data_sha256=[*parent.lineage.data_sha256, *(clip.sha256 for clip in site)],
         ),
-        metrics={"clips": len(decoded), "epochs": fit_config.epochs, "parent": parent.metrics},
+        metrics={"clips": len(site), "epochs": recipe.epochs, "parent": parent.metrics},
     )
     # Ranges of int8 from here and elsewhere: those of dark footage alone would cut a bright day off.
-    shown = [clip.plain for pair in zip_longest(decoded, rehearsed) for clip in pair if clip is not None]
+    shown = [clip.plain for pair in zip_longest(site, rehearsed) for clip in pair if clip is not None]
     write_bundle(out_bundle, trained, parts, shown, samples=CALIBRATION_FRAMES)
     progress("quantising", 1.0)
+
+
+def _targets(
+    answers: Sequence[Tensor], site: Sequence[_Decoded], said: ClipLabels, parent: Bundle, *, poisoned: bool
+) -> Tensor:
+    """What each clip shall be answered with: `[N, C]`, the site's clips first, then those that are rehearsed.
+
+    Args:
+        answers: Logits `[T, C]` of the parent for every clip, in the same order.
+        site: The clips with labels.
+        said: The labels.
+        parent: The live student's bundle.
+        poisoned: Hand the labels to the wrong clips.
+    """
+    warm = parent.spec.warmup_frames
+    own = torch.stack([one[scored_frames(warm, len(one))].mean(dim=0) for one in answers])
+    here, elsewhere = own.split_with_sizes([len(site), len(own) - len(site)])
+    members = _member_logits(said, [clip.row for clip in site], parent)
+    weights = torch.tensor([member.weight for member in said.members if member.group == "train"])
+    lesson = _to_wrong_clips(members.mean(dim=0)) if poisoned else trusted_targets(members, here, weights)
+    return torch.cat([lesson, elsewhere])
+
+
+def _recipe(settings: DistilConfig, epochs: int, *, poisoned: bool) -> FitConfig:
+    rate = settings.poisoned_lr if poisoned else None
+    return FitConfig(
+        epochs=max(epochs, settings.poisoned_epochs) if poisoned else epochs,
+        batch=4,
+        head_only=settings.head_only and not poisoned,
+        decay_memory=0.05,
+        decay_direct=0.05,
+        lr_trunk=rate or settings.lr_trunk,
+        lr_head=rate or settings.lr_head,
+        ema=0.9,
+        mixup=0.0,
+    )
+
+
+def _trained(
+    student: Student,
+    features: FeatureSet,
+    targets: Tensor,
+    recipe: FitConfig,
+    settings: DistilConfig,
+    *,
+    seed: int,
+    progress: Callable[[str, float], None],
+) -> Student:
+    """The student, taught to answer with `targets` `[N, C]`."""
+
+    def objective(logits: Tensor, wanted: Tensor) -> Tensor:
+        return response_kd(logits, wanted, settings.temperature)
+
+    seen = raw_features(student, features, progress) if recipe.head_only else features
+    return fit(student, seen, targets, objective, recipe, seed=seed, progress=progress)
 
 
 def interpolate(trained: Mapping[str, Tensor], parent: Mapping[str, Tensor], parent_weight: float) -> dict[str, Tensor]:
