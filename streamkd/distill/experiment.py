@@ -20,7 +20,7 @@ from streamkd.bundle import Bundle, StudentSpec, read_bundle, write_manifest
 from streamkd.distill.bundles import BundleParts, lineage, write_bundle
 from streamkd.distill.checkpoint import Checkpoint
 from streamkd.distill.develop import split_classes
-from streamkd.distill.features import AUGMENT_VERSION, FeatureSet, cache_features
+from streamkd.distill.features import AUGMENT_VERSION, FeatureSet, cache_features, plain_frames
 from streamkd.distill.parts import disk_full_named, loose_clips, split_by_source
 from streamkd.distill.recipe import Recipe, plain
 from streamkd.distill.report import RunReport, write_report
@@ -98,13 +98,10 @@ class Experiment:
         self._warnings: list[str] = []
         self._tell = warn
         self._frames = FrameCache(request.cache / "frames")
-        spec = student_spec("unnamed", ("a", "b"))
         with disk_full_named("frames", request.cache):
-            found = readable(
-                read_dataset(request.data, exclude=request.exclude), self._frames, spec.rate_hz, spec.input_size, warn
-            )
+            found = self._readable(read_dataset(request.data, exclude=request.exclude))
             loose = loose_clips(request.unlabelled, request.exclude | {one.sha256 for one in found})
-            self._extra = readable(loose, self._frames, spec.rate_hz, spec.input_size, warn)
+            self._extra = self._readable(loose)
         self.classes = split_classes(found, request.background)
         parts = split_by_source(found, request.data, request.recipe.seed)
         self.train, self.validation, self.test, self._inner = parts.train, parts.validation, parts.test, parts.inner
@@ -129,6 +126,10 @@ class Experiment:
         run = self._train(start, features, held_back, signals.subset(list(range(len(self._learnt)))))
         bundle, answers = self._export(run)
         return self._measure(run, bundle, answers, signals)
+
+    def _readable(self, records: Sequence[ClipRecord]) -> tuple[ClipRecord, ...]:
+        spec = student_spec("unnamed", ("a", "b"))
+        return readable(records, self._frames, spec.rate_hz, spec.view_size, self._tell, keep_aspect=spec.keeps_aspect)
 
     def _warn(self, line: str) -> None:
         self._warnings.append(line)
@@ -163,7 +164,7 @@ class Experiment:
 
     def _raw(self, student: Student, features: FeatureSet, records: Sequence[ClipRecord]) -> FeatureSet:
         """What the head sees, kept between runs: it takes longer than the training."""
-        digest = hashlib.sha256(f"{AUGMENT_VERSION} {self._request.recipe.seed}".encode())
+        digest = hashlib.sha256(f"{AUGMENT_VERSION} {self._request.recipe.seed} {student.spec.focus}".encode())
         for one in records:
             digest.update(f"{one.sha256} {one.start_s} {one.end_s}".encode())
         for parameter in student.backbone.parameters():
@@ -248,11 +249,11 @@ class Experiment:
         self._progress("quantising", 0.0)
         with disk_full_named("the bundle", request.out):
             bundle = write_bundle(
-                request.out / "student", run.student, BundleParts(spec, made, {}), self._plain(self.train)
+                request.out / "student", run.student, BundleParts(spec, made, {}), self._seen(self.train)
             )
         engine = OpenVinoEngine(bundle)
         answers = {
-            name: tuple(np.log(one + np.float32(1e-9)) for one in score_clips(engine, self._plain(records)))
+            name: tuple(np.log(one + np.float32(1e-9)) for one in score_clips(engine, self._views(records)))
             for name, records in (("validation", self.validation), ("test", self.test))
         }
         labels = [self.classes.index(one.label) for one in self.validation]
@@ -327,9 +328,14 @@ class Experiment:
         bounds = bootstrap_by_source(area, sources, rng=np.random.default_rng(0), rounds=500)
         return None if bounds is None else (round(bounds[0], 4), round(bounds[1], 4))
 
-    def _plain(self, records: Sequence[ClipRecord]) -> list[UInt8Array]:
+    def _views(self, records: Sequence[ClipRecord]) -> list[UInt8Array]:
+        """Clips as cameras give them; the engine looks where something moves."""
         spec = student_spec("unnamed", self.classes, background=self._request.background)
-        return [self._frames.load(one, spec.rate_hz, spec.input_size).frames for one in records]
+        return [self._frames.load_view(one, spec).frames for one in records]
+
+    def _seen(self, records: Sequence[ClipRecord]) -> list[UInt8Array]:
+        spec = student_spec("unnamed", self.classes, background=self._request.background)
+        return [plain_frames(self._frames, one, spec) for one in records]
 
 
 def run_recipe(

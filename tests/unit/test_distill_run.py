@@ -244,6 +244,7 @@ torch.save(t.weights(run.student), {path!r} + ".weights")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # two processes on a machine that may be busy
 def test_a_killed_process_goes_on_with_the_same_result(features, teacher, tmp_path):
     root, path = str(Path(__file__).parents[2]), str(tmp_path / "c.pt")
 
