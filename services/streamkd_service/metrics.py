@@ -34,6 +34,8 @@ _CAMERA_COUNTERS = {
     "received": ("frames_received", "Frames that arrived from the camera."),
     "decoded": ("frames_decoded", "Frames that were decoded."),
     "analysed": ("frames_analysed", "Frames that the student has answered for."),
+    "gated": ("frames_gated", "Due frames of still scenes that were not analysed when they came, on purpose."),
+    "caught_up": ("frames_caught_up", "Of these, frames that were analysed later, when the scene woke up."),
     "stalls": ("stalls", "Times that the camera sent no frame for longer than its own rate allows."),
 }
 _REASON_COUNTERS = {
@@ -230,6 +232,7 @@ def _up(worker: WorkerView) -> float:
 _WORKER_GAUGES = (
     ("worker_up", "1 if the worker reports.", _up),
     ("worker_cameras", "Cameras that the worker runs.", lambda worker: worker.cameras),
+    ("worker_slowed_cameras", "Cameras at a lower rate because of overload.", lambda worker: worker.slowed_cameras),
     ("worker_resident_memory_bytes", "Resident memory of the worker's process.", lambda worker: worker.rss_bytes),
 )
 

@@ -75,7 +75,8 @@ class PacketFlow:
         self._decoder, self._due, self._fresh, self.counts = decoder, due, fresh, counts
         self._stillness = stillness
         self._hold = hold
-        self._keyframes_only = keyframes_only
+        self.keyframes_only = keyframes_only  # may change at any time
+        self._whole = True  # nothing that later pictures refer to was left out
         self._max_age_s = max_age_s
         self._held: list[Arrival] = []
         self._held_bytes = 0
@@ -108,9 +109,7 @@ class PacketFlow:
         """The frames to analyse now that a picture has arrived; iterate to the end."""
         at_s, last_s = arrival.pts_s, self._last_s
         self._last_s = at_s if at_s is not None else last_s
-        if self._keyframes_only and not arrival.packet.is_keyframe and at_s is not None:
-            self.counts.unneeded += 1
-            self._due.skip(at_s)
+        if self._leaves_out(arrival):
             return
         if not self._hold or at_s is None or (last_s is not None and at_s <= last_s) or self._decoder.reorders:
             self._take(arrival)
@@ -130,6 +129,19 @@ class PacketFlow:
             yield from self._decode(woke=True)
         elif self._is_needed(at_s):
             yield from self._decode(only_last=self.is_still and self._answered)
+
+    def _leaves_out(self, arrival: Arrival) -> bool:
+        """Whether the picture is let go at once; then so is everything up to the next entry."""
+        if arrival.entry:
+            self._whole = True
+        if arrival.pts_s is None or arrival.packet.is_keyframe or (self._whole and not self.keyframes_only):
+            return False
+        for held in self._held:
+            self._due.skip(held.pts_s or 0.0)
+        self.counts.unneeded += 1 + len(self._held)
+        self._held, self._held_bytes, self._whole = [], 0, False
+        self._due.skip(arrival.pts_s)
+        return True
 
     def _is_needed(self, at_s: float) -> bool:
         if len(self._held) >= _HOLD_PICTURES or self._held_bytes >= _HOLD_BYTES:

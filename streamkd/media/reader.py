@@ -41,6 +41,7 @@ _LAGS_TO_LOOSEN = 3
 _PACE_JUMP_S = 2.0
 # What the socket collects meanwhile stays small; a nap that is shorter than a few context switches saves nothing.
 _LONGEST_NAP_S, _SHORTEST_NAP_S, _NAP_EARLY_S = 0.25, 0.01, 0.002
+KEYFRAMES_PACE = 3
 LOOP_FILTER = {"none": "default", "nonkey": "nokey", "all": "all"}  # by our name: ffmpeg's
 
 
@@ -121,6 +122,7 @@ class CameraReader:
         self._latest: Frame | None = None
         self._arrivals: deque[float] = deque(maxlen=512)
         self._lags = 0
+        self._rate_hz, self._pace_wanted = rate_hz, 0
         self._pace_from: float | None = None  # monotonic time of PTS 0 of a recording
         self._shown_state = CameraState.CONNECTING
         self._since_utc: datetime = self._clock.utc()
@@ -139,6 +141,10 @@ class CameraReader:
             self._stopped.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+
+    def slow_down(self, pace: int) -> None:
+        """Let fewer frames be due: the student's rate / 2 ** `pace`, and from `KEYFRAMES_PACE` on keyframes only."""
+        self._pace_wanted = pace
 
     def counts(self) -> ReaderCounts:
         """What has happened so far."""
@@ -230,6 +236,9 @@ class CameraReader:
         )
         naps = source.info.transport == "tcp"
         for arrival in source.arrivals(self._stopped.is_set, keep):
+            slow = self._pace_wanted
+            self._due.set_rate(self._rate_hz / 2 ** min(slow, KEYFRAMES_PACE - 1))
+            flow.keyframes_only = slow >= KEYFRAMES_PACE or self._camera.decode == "keyframes"
             frames_before = self._stats.frames
             for frame in flow.push(arrival):
                 self._deliver(frame)
@@ -341,4 +350,4 @@ class _Timed:
             yield decoded
 
 
-__all__ = ["LOOP_FILTER", "CameraReader", "ReaderCounts", "read_recording"]
+__all__ = ["KEYFRAMES_PACE", "LOOP_FILTER", "CameraReader", "ReaderCounts", "read_recording"]

@@ -60,3 +60,9 @@ def test_a_scrape_is_fresh(client: httpx.Client, controller: FakeController, met
 def test_a_scrape_while_the_controller_is_away_gives_the_last_figures(client, controller: FakeController) -> None:
     controller.error = UnavailableError("The Controller restarts.")
     assert client.get("/metrics").status_code == 200
+
+
+def test_overload_is_said(client: httpx.Client) -> None:
+    shown = client.get("/v1/system").json()
+    assert shown["overloaded"] is False
+    assert [worker["slowed_cameras"] for worker in shown["workers"]] == [0]

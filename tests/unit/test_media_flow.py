@@ -198,3 +198,15 @@ def test_a_still_scene_has_the_noise_of_its_clip():
     pictures = np.stack(list(scene.pictures(30, np.random.default_rng(0)))).astype(float)
     assert 0.3 < scene.noise < 3.0
     assert pictures.std(axis=0).mean() == pytest.approx(scene.noise, rel=0.25)
+
+
+def test_after_keyframes_only_decoding_goes_on_with_a_keyframe():
+    camera = Camera()
+    subject = flow(camera)
+    feed(subject, [camera.arrival(n) for n in range(10)])
+    subject.keyframes_only = True
+    feed(subject, [camera.arrival(n) for n in range(10, 40)])
+    subject.keyframes_only = False
+    frames = feed(subject, [camera.arrival(n) for n in range(40, 70)])
+    assert camera.decoded == [*range(10), 30, *range(60, 70)]
+    assert numbers(frames) == [60, 63, 66, 69]

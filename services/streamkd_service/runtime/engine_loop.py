@@ -26,6 +26,7 @@ _RATE_WINDOW_S = 5.0
 _SHORT_GATHER_S, _LONG_GATHER_S, _LEAST_GATHER_S = 0.04, 0.09, 0.002
 _CALM, _BUSY = 0.3, 0.7  # share of the time that the loop is busy
 _LOAD_WINDOW_S = 2.0
+_LATENCIES, _PRESSURE_WINDOW_S = 1024, 2.0
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class EngineLoop:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine-loop", daemon=True)
         self._load = Load()
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=_LATENCIES)  # when, milliseconds
         self.pipeline: Pipeline | None = None  # set by a command; nothing is analysed before
         self.max_frame_age_s = 0.5
         self.failure: BaseException | None = None
@@ -131,6 +133,11 @@ class EngineLoop:
                 continue
             answers.gone = True
             self._outbox.add(self.pipeline.camera_gone(camera_id))
+
+    def pressure(self, now_s: float) -> float:
+        """The p95 latency of the last two seconds, as a share of the age at which frames are dropped; 0 if idle."""
+        recent = sorted(ms for at_s, ms in tuple(self._latencies) if now_s - at_s <= _PRESSURE_WINDOW_S)
+        return recent[int(0.95 * (len(recent) - 1))] / (1e3 * self.max_frame_age_s) if recent else 0.0
 
     def forget(self, camera_id: str) -> None:
         """A camera was removed: its counts stay (they never fall), its answer goes."""
@@ -205,6 +212,7 @@ class EngineLoop:
             answers.caught_up += 1
         else:
             self.end_to_end_ms.observe(latency_ms)
+            self._latencies.append((ended_s, latency_ms))
         answers.analysed += 1
         answers.gone = False
         answers.result = result

@@ -57,6 +57,7 @@ def system_view(
         open_events=open_events,
         store=store,
         refresh_running=refresh_running,
+        overloaded=any(worker.slowed_cameras for worker in workers),
     )
 
 
@@ -71,6 +72,7 @@ def _worker_view(fleet: Fleet, worker_id: str, placed: Mapping[str, int], now_s:
         rss_bytes=0 if totals is None else totals.rss_bytes,
         cpu_s=0.0 if totals is None else totals.cpu_s,
         restarts=worker.restarts,
+        slowed_cameras=0 if totals is None else totals.slowed_cameras,
     )
 
 

@@ -40,6 +40,8 @@ class CameraTotals:
     decoded: int = 0
     analysed: int = 0
     stalls: int = 0
+    gated: int = 0  # due frames of still scenes that were not analysed when they came
+    caught_up: int = 0  # of these, those that were analysed when the scene woke up
     dropped: dict[str, int] = field(default_factory=dict)  # by DropReason
     reconnects: dict[str, int] = field(default_factory=dict)  # by FailureReason
 
@@ -55,6 +57,7 @@ class WorkerTotals:
     batch_size: HistogramTotals
     rss_bytes: int
     cpu_s: float
+    slowed_cameras: int = 0  # analysed at a lower rate than the student's, because the machine can't do it all
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,7 @@ class WorkerView:
     rss_bytes: int
     cpu_s: float
     restarts: int
+    slowed_cameras: int = 0  # see `WorkerTotals`
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +201,7 @@ class SystemView:
     open_events: int
     store: str  # "sqlite" or "postgresql"
     refresh_running: str | None
+    overloaded: bool = False  # cameras are analysed at a lower rate, because the machine can't do it all
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,17 @@ class ReaderPool:
                 self._running[config.id] = _Running(config, reader)
             reader.start()
 
+    def slow_down(self, paces: Mapping[str, int]) -> None:
+        """Set the pace of every camera; see `streamkd_service.runtime.overload`."""
+        for name, pace in paces.items():
+            running = self._running.get(name)
+            if running is not None:
+                running.reader.slow_down(pace)
+
+    def priorities(self) -> dict[str, int]:
+        """Of every camera that runs."""
+        return {name: running.config.priority for name, running in self._running.items()}
+
     def remember(self, configs: Iterable[CameraConfig]) -> None:
         """Settings that need no new connection have been taken over."""
         for config in configs:
@@ -187,6 +198,8 @@ class ReaderPool:
             received=before.received + counts.received,
             decoded=before.decoded + counts.decoded,
             stalls=before.stalls + counts.stalls,
+            gated=before.gated + counts.gated,
+            caught_up=before.caught_up + counts.caught_up,
             dropped=add(before.dropped, counts.dropped),
             reconnects=add(before.reconnects, counts.reconnects),
         )

@@ -31,6 +31,7 @@ from streamkd_service.runtime.clips import ClipCourier, buffer_bytes, clip_plan
 from streamkd_service.runtime.engine_loop import EngineLoop
 from streamkd_service.runtime.histograms import LATENCY_BOUNDS_MS, Histogram
 from streamkd_service.runtime.outbox import Outbox
+from streamkd_service.runtime.overload import Governor
 from streamkd_service.runtime.ports import WorkerReport, WorkerTotals
 from streamkd_service.runtime.readers import ReaderPool
 from streamkd_service.runtime.student_loader import StudentLoader
@@ -99,6 +100,8 @@ class Worker:
         self._assignment: Assignment | None = None
         self._histories: HistoryFolder | None = None
         self._applied_revision = -1
+        self._governor = Governor()
+        self._slowed = 0  # cameras
         self._answering = ""  # the version that answers
         self._ended = threading.Event()
         self._stop_lock = threading.Lock()
@@ -214,6 +217,7 @@ class Worker:
             batch_size=self._loop.batch_size.totals(),
             rss_bytes=rss_bytes,
             cpu_s=cpu.user + cpu.system,
+            slowed_cameras=self._slowed,
         )
         return WorkerReport(
             worker_id=self.worker_id,
@@ -247,6 +251,7 @@ class Worker:
                 self._histories = HistoryFolder(Path(wanted.history_dir), self._clock)
             self._apply_cameras(wanted.cameras)
             self._applied_revision = wanted.revision
+        self._keep_pace()
         silent = self._readers.ids()
         self._command(lambda: self._loop.end_silent(silent, GAP_S))
         if not self._loop.pipeline.swap_pending:
@@ -277,6 +282,16 @@ class Worker:
     def _follow_events(self, updates: Sequence[EventUpdate]) -> None:
         if self._courier is not None:
             self._courier.offer(updates)
+
+    def _keep_pace(self) -> None:
+        """Lower rates before frames come too late, and raise them again."""
+        now_s = self._clock.monotonic_s()
+        paces = self._governor.step(self._loop.pressure(now_s), self._readers.priorities(), now_s)
+        slowed = sum(pace > 0 for pace in paces.values())
+        if bool(slowed) != bool(self._slowed):
+            _log.warning("overload" if slowed else "overload is over", worker=self.worker_id, slowed_cameras=slowed)
+        self._slowed = slowed
+        self._readers.slow_down(paces)
 
     def _use(self, engine: InferenceEngine, wanted: Assignment) -> None:
         """On the loop's thread: begin with a model, or move over to another."""

@@ -22,6 +22,7 @@ class WorkerOut(BaseModel):
         rss_bytes=310_000_000,
         cpu_s=812.5,
         restarts=0,
+        slowed_cameras=0,
     )
 
     worker_id: str
@@ -32,6 +33,7 @@ class WorkerOut(BaseModel):
     rss_bytes: int
     cpu_s: float
     restarts: int
+    slowed_cameras: int = Field(description="cameras at a lower rate, because the machine can't do it all")
 
 
 class SystemOut(BaseModel):
@@ -48,6 +50,7 @@ class SystemOut(BaseModel):
         open_events=0,
         store="sqlite",
         refresh_running=None,
+        overloaded=False,
     )
 
     version: str
@@ -60,6 +63,7 @@ class SystemOut(BaseModel):
     open_events: int
     store: str
     refresh_running: str | None = Field(description="id of the refresh that is running")
+    overloaded: bool = Field(description="whether rates are lowered, because the machine can't do it all")
 
 
 class HealthOut(BaseModel):

@@ -1,0 +1,82 @@
+"""Overload as a mode: rates are lowered, fairly and by priority, before frames come too late. A pure decision.
+
+A camera has one of four paces: the student's rate, half of it, a quarter, keyframes only. Under pressure, cameras of
+the lowest priority go down a pace each in turn, all of them to the last before the next priority is touched; when there
+is room again they come back the other way round, slower than they went.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from math import ceil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SLOWEST = 3  # the pace of keyframes only; pace p below that is the student's rate / 2 ** p
+_HIGH, _LOW = 0.5, 0.25  # p95 latency as a share of the limit beyond which frames are dropped
+_HOLD_S = 1.5  # a change has to show before the next one
+_CALM_S = 10.0  # without pressure before anything comes back
+_DOWN_SHARE, _UP_SHARE = 0.15, 0.05  # of all paces, at a time
+
+
+class Governor:
+    """Decides the pace of a worker's cameras."""
+
+    def __init__(self) -> None:
+        self._lowered = 0  # paces taken away, all cameras together
+        self._changed_s = float("-inf")
+        self._pressed_s: float | None = None
+
+    def step(self, pressure: float, priorities: Mapping[str, int], now_s: float) -> dict[str, int]:
+        """Judge the present pressure; called a few times a second.
+
+        Args:
+            pressure: The p95 latency of the last seconds as a share of the limit; 1 and above where frames were lost.
+            priorities: Of every camera; a higher one keeps its rate longer.
+            now_s: Monotonic time.
+
+        Returns:
+            The pace of every camera: 0 is the student's rate, `SLOWEST` keyframes only.
+        """
+        most = SLOWEST * len(priorities)
+        self._lowered = min(self._lowered, most)
+        if self._pressed_s is None or pressure > _LOW:
+            self._pressed_s = now_s
+        if pressure > _HIGH and now_s - self._changed_s >= _HOLD_S:
+            # The harder it is pressed the more is let go at once.
+            share = _DOWN_SHARE * min(3.0, pressure / _HIGH)
+            self._lowered = min(most, self._lowered + ceil(share * most))
+            self._changed_s = now_s
+        elif self._lowered and now_s - max(self._pressed_s, self._changed_s) >= _CALM_S:
+            self._lowered = max(0, self._lowered - max(1, round(_UP_SHARE * most)))
+            self._changed_s = now_s
+        return paces(priorities, self._lowered)
+
+
+def paces(priorities: Mapping[str, int], lowered: int) -> dict[str, int]:
+    """The pace of every camera when so many paces are taken away in all.
+
+    Args:
+        priorities: Of every camera.
+        lowered: How many; at most `SLOWEST` for each camera.
+    """
+    found = dict.fromkeys(priorities, 0)
+    order = _order(priorities)
+    for _ in range(min(lowered, SLOWEST * len(priorities))):
+        found[next(order)] += 1
+    return found
+
+
+def _order(priorities: Mapping[str, int]) -> Iterator[str]:
+    """Who goes down a pace next."""
+    groups: dict[int, list[str]] = defaultdict(list)
+    for camera_id, priority in priorities.items():
+        groups[priority].append(camera_id)
+    for _, cameras in sorted(groups.items()):
+        for _ in range(SLOWEST):
+            yield from sorted(cameras)
+
+
+__all__ = ["SLOWEST", "Governor", "paces"]

@@ -1,0 +1,63 @@
+"""Under pressure rates fall, fairly and by priority; without it they come back; nothing swings."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamkd_service.runtime.overload import SLOWEST, Governor, paces
+
+fleets = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(-3, 3), min_size=1, max_size=30)
+EVERY_S = 0.3
+
+
+def run(governor, fleet, pressures, start_s=0.0):
+    return [governor.step(pressure, fleet, start_s + EVERY_S * n) for n, pressure in enumerate(pressures)]
+
+
+@given(fleet=fleets, lowered=st.integers(0, 120))
+def test_as_many_paces_as_asked_for_are_taken(fleet, lowered):
+    found = paces(fleet, lowered)
+    assert sum(found.values()) == min(lowered, SLOWEST * len(fleet))
+    assert all(0 <= pace <= SLOWEST for pace in found.values())
+
+
+@given(fleet=fleets, lowered=st.integers(0, 120))
+def test_a_higher_priority_is_never_slower(fleet, lowered):
+    found = paces(fleet, lowered)
+    for one, pace in found.items():
+        assert all(found[other] == SLOWEST for other in fleet if pace and fleet[other] < fleet[one])
+
+
+@given(fleet=fleets, lowered=st.integers(0, 120))
+def test_equals_differ_by_a_pace_at_most(fleet, lowered):
+    found = paces(fleet, lowered)
+    for priority in set(fleet.values()):
+        same = [found[name] for name in fleet if fleet[name] == priority]
+        assert max(same) - min(same) <= 1
+
+
+@given(fleet=fleets)
+def test_lasting_pressure_slows_everybody_in_the_end(fleet):
+    assert set(run(Governor(), fleet, [2.0] * 200)[-1].values()) == {SLOWEST}
+
+
+@given(fleet=fleets, pressures=st.lists(st.floats(0.0, 0.25), max_size=100))
+def test_without_pressure_nobody_is_slowed(fleet, pressures):
+    assert not any(any(found.values()) for found in run(Governor(), fleet, pressures))
+
+
+@given(fleet=fleets)
+def test_rates_come_back_later_than_they_went(fleet):
+    governor = Governor()
+    run(governor, fleet, [1.0] * 20)
+    calm = run(governor, fleet, [0.1] * 3000, start_s=6.0)
+    assert any(calm[int(5.0 / EVERY_S)].values())
+    assert not any(calm[-1].values())
+
+
+@given(fleet=fleets)
+def test_between_the_limits_nothing_changes(fleet):
+    governor = Governor()
+    slowed = run(governor, fleet, [1.0] * 10)[-1]
+    assert run(governor, fleet, [0.4] * 200, start_s=3.0)[-1] == slowed
