@@ -42,7 +42,7 @@ def test_lasting_pressure_slows_everybody_in_the_end(fleet):
     assert set(run(Governor(), fleet, [2.0] * 200)[-1].values()) == {SLOWEST}
 
 
-@given(fleet=fleets, pressures=st.lists(st.floats(0.0, 0.25), max_size=100))
+@given(fleet=fleets, pressures=st.lists(st.floats(0.0, 0.8), max_size=100))
 def test_without_pressure_nobody_is_slowed(fleet, pressures):
     assert not any(any(found.values()) for found in run(Governor(), fleet, pressures))
 
@@ -60,4 +60,9 @@ def test_rates_come_back_later_than_they_went(fleet):
 def test_between_the_limits_nothing_changes(fleet):
     governor = Governor()
     slowed = run(governor, fleet, [1.0] * 10)[-1]
-    assert run(governor, fleet, [0.4] * 200, start_s=3.0)[-1] == slowed
+    assert run(governor, fleet, [0.7] * 200, start_s=3.0)[-1] == slowed
+
+
+@given(fleet=fleets)
+def test_a_hiccup_slows_nobody(fleet):
+    assert not any(any(found.values()) for found in run(Governor(), fleet, [0.1, 3.0, 3.0, 0.1] * 20))

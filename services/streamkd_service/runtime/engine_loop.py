@@ -193,6 +193,7 @@ class EngineLoop:
                 fresh.append(frame)
             else:
                 self._of(frame.camera_id).drop(DropReason.STALE)
+                self._latencies.append((began_s, (began_s - frame.received_s) * 1e3))
         if not fresh:
             return
         results = self.pipeline.process(fresh)

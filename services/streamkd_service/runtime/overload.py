@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 SLOWEST = 3  # the pace of keyframes only; pace p below that is the student's rate / 2 ** p
-_HIGH, _LOW = 0.5, 0.25  # p95 latency as a share of the limit beyond which frames are dropped
+_HIGH, _LOW = 0.8, 0.5  # p95 latency as a share of the limit beyond which frames are dropped
+_LASTING_S = 1.0  # of pressure: a hiccup is none
 _HOLD_S = 1.5  # a change has to show before the next one
 _CALM_S = 10.0  # without pressure before anything comes back
-_DOWN_SHARE, _UP_SHARE = 0.15, 0.05  # of all paces, at a time
+_DOWN_SHARE, _UP_SHARE = 0.1, 0.05  # of all paces, at a time
 
 
 class Governor:
@@ -28,6 +29,7 @@ class Governor:
         self._lowered = 0  # paces taken away, all cameras together
         self._changed_s = float("-inf")
         self._pressed_s: float | None = None
+        self._high_since_s: float | None = None
 
     def step(self, pressure: float, priorities: Mapping[str, int], now_s: float) -> dict[str, int]:
         """Judge the present pressure; called a few times a second.
@@ -44,7 +46,12 @@ class Governor:
         self._lowered = min(self._lowered, most)
         if self._pressed_s is None or pressure > _LOW:
             self._pressed_s = now_s
-        if pressure > _HIGH and now_s - self._changed_s >= _HOLD_S:
+        if pressure <= _HIGH:
+            self._high_since_s = None
+        elif self._high_since_s is None:
+            self._high_since_s = now_s
+        lasting = self._high_since_s is not None and now_s - self._high_since_s >= _LASTING_S
+        if lasting and now_s - self._changed_s >= _HOLD_S:
             # The harder it is pressed the more is let go at once.
             share = _DOWN_SHARE * min(3.0, pressure / _HIGH)
             self._lowered = min(most, self._lowered + ceil(share * most))
