@@ -18,8 +18,9 @@ from streamkd.errors import InputError, UnsupportedMediaError
 from streamkd.evaluate.dataset import read_dataset
 from streamkd.evaluate.score import clip_score, score_clips
 from streamkd.media.clips import decode_clip
-from streamkd.refresh.gate import AS_FILMED, GateEvidence, GateLimits, GateReport, Paired, decide
+from streamkd.refresh.gate import AS_FILMED, OPERATORS, GateEvidence, GateLimits, GateReport, Paired, decide
 from streamkd.refresh.looks import measure, restyle, typical
+from streamkd.refresh.verdicts import event_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from streamkd.bundle import StudentSpec
     from streamkd.engine import InferenceEngine
     from streamkd.refresh.steps import SiteClip
+    from streamkd.refresh.verdicts import VerdictClip
     from streamkd.types import UInt8Array
 
     Progress = Callable[[str, float], None]
@@ -55,6 +57,7 @@ def judge(
     out: Path,
     limits: GateLimits,
     seed: int,
+    verdicts: Sequence[VerdictClip] = (),
     progress: Progress,
 ) -> GateReport:
     """Compare candidate and parent, and write the report.
@@ -68,6 +71,7 @@ def judge(
         out: JSON file of the report.
         limits: What is demanded.
         seed: Of the bootstrap and the grain of restyled clips.
+        verdicts: Events that operators have judged.
         progress: Told what is being done and which share of it is done.
 
     Raises:
@@ -75,7 +79,8 @@ def judge(
         InputError: The anchor clips or the labels can't be read.
     """
     engines = (open_engine(parent_bundle), open_engine(candidate_bundle))
-    report = decide(gather(engines, anchor_dir, labels, clips, seed=seed, progress=progress), limits, seed=seed)
+    found = gather(engines, anchor_dir, labels, clips, seed=seed, progress=progress, verdicts=verdicts)
+    report = decide(found, limits, seed=seed)
     partial = out.with_name(f".{out.name}.partial")
     partial.write_text(json.dumps(report.as_json(), indent=1), encoding="utf-8")
     partial.replace(out)
@@ -90,6 +95,7 @@ def gather(
     *,
     seed: int,
     progress: Progress,
+    verdicts: Sequence[VerdictClip] = (),
 ) -> GateEvidence:
     """Scores of parent and candidate (in this order) on everything, and their step times."""
     spec = engines[0].spec
@@ -117,10 +123,12 @@ def gather(
             reference = np.stack([judges[clip.sha256] for clip in held_out])
             units = tuple(clip.sha256 for clip in held_out)  # no two of them share a moment: see `split_moments`
             site.append(_pair(group, units, reference, [frames[clip] for clip in held_out], engines))
+    progress("judged events", 0.0)
+    operators = _on_verdicts(verdicts, engines)
     progress("timing", 0.0)
     times = time_steps(engines)
     progress("timing", 1.0)
-    return GateEvidence(tuple(compared), tuple(site), times[0], times[1], spec.classes, spec.background)
+    return GateEvidence(tuple(compared), tuple(site), times[0], times[1], spec.classes, spec.background, operators)
 
 
 def time_steps(engines: tuple[InferenceEngine, InferenceEngine]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -194,6 +202,23 @@ def _on_anchors(
 ) -> Paired:
     reference = np.eye(len(engines[0].spec.classes))[[one.label for one in anchors]]
     return _pair(name, tuple(one.source for one in anchors), reference, frames, engines)
+
+
+def _on_verdicts(verdicts: Sequence[VerdictClip], engines: tuple[InferenceEngine, InferenceEngine]) -> Paired | None:
+    spec = engines[0].spec
+    shown: list[tuple[VerdictClip, UInt8Array]] = []
+    for clip in verdicts:
+        try:
+            frames = event_frames(clip, spec) if clip.label is None or clip.label in spec.classes else None
+        except UnsupportedMediaError:  # deleted meanwhile
+            continue
+        if frames is not None:
+            shown.append((clip, frames))
+    if not shown:
+        return None
+    truth = [spec.classes.index(clip.label or spec.background) for clip, _ in shown]
+    reference = np.eye(len(spec.classes))[truth]
+    return _pair(OPERATORS, tuple(clip.unit for clip, _ in shown), reference, [frames for _, frames in shown], engines)
 
 
 def _pair(

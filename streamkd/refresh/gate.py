@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Part = Literal["sane", "safety", "benefit", "speed", "calibration"]
 AS_FILMED = "as filmed"
+OPERATORS = "judged by operators"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class GateEvidence:
         candidate_ms: `[K]`.
         classes: What the columns are.
         background: Which of them is no action.
+        operators: Events that operators have confirmed or rejected, all cameras together; None where there are none.
     """
 
     anchors: tuple[Paired, ...]
@@ -92,6 +94,7 @@ class GateEvidence:
     candidate_ms: NDArray[np.float64]
     classes: tuple[str, ...] = ("normal", "fight")
     background: str = "normal"
+    operators: Paired | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,8 @@ def decide(evidence: GateEvidence, limits: GateLimits, *, seed: int) -> GateRepo
     guarded = [_site_safety(one, limits, rng) for one in evidence.site]
     benefit = [_benefit(one, limits, rng, groups=len(evidence.site)) for one in evidence.site]
     whole = [_speed(evidence, limits), *(_calibration(one, limits) for one in evidence.anchors[:1])]
-    musts = [*safety, *guarded, *whole]
+    told = [] if evidence.operators is None else [_operator_safety(evidence.operators, limits, rng)]
+    musts = [*safety, *guarded, *told, *whole]
     checks = (Check("sane", "", passed=True, reason="every answer is a probability"), *musts, *benefit)
     failed = [check for check in musts if not check.passed]
     if failed:
@@ -188,7 +192,7 @@ def decide(evidence: GateEvidence, limits: GateLimits, *, seed: int) -> GateRepo
 def _broken(evidence: GateEvidence) -> Check | None:
     """A check that failed because an answer is not a probability, or None."""
     for who in ("candidate", "parent"):
-        for one in (*evidence.anchors, *evidence.site):
+        for one in (*evidence.anchors, *evidence.site, *([evidence.operators] if evidence.operators else [])):
             probs = getattr(one, who)
             if not np.isfinite(probs).all():
                 return Check("sane", one.name, passed=False, reason=f"the {who} gives values that are not finite")
@@ -231,6 +235,19 @@ def _site_safety(one: Paired, limits: GateLimits, rng: np.random.Generator) -> C
     passed = bounds.low > -limits.site_margin
     verdict = "no drift" if passed else "drift can't be ruled out"
     reason = f"{verdict} from the judges in camera group {one.name} ({bounds.mean:+.3f}, at least {bounds.low:+.3f})"
+    return Check(
+        "safety", one.name, passed, reason, bounds.mean, bounds.low, bounds.high, -limits.site_margin, bounds.n
+    )
+
+
+def _operator_safety(one: Paired, limits: GateLimits, rng: np.random.Generator) -> Check:
+    bounds = mean_bounds(_gain(one), limits.confidence, rng, rounds=limits.rounds)
+    if bounds.n < limits.min_units:
+        reason = f"operators have judged {bounds.n} hours of events with clips only; judged by the rest alone"
+        return Check("safety", one.name, passed=True, reason=reason, units=bounds.n)
+    passed = bounds.low > -limits.site_margin
+    verdict = "no loss" if passed else "a loss can't be ruled out"
+    reason = f"{verdict} on events that operators judged ({bounds.mean:+.3f}, at least {bounds.low:+.3f})"
     return Check(
         "safety", one.name, passed, reason, bounds.mean, bounds.low, bounds.high, -limits.site_margin, bounds.n
     )
@@ -315,6 +332,7 @@ def _jsonable(value: Any) -> Any:
 
 __all__ = [
     "AS_FILMED",
+    "OPERATORS",
     "Check",
     "GateEvidence",
     "GateLimits",

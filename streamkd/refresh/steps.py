@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from streamkd.config import RefreshConfig
     from streamkd.refresh.harvest import HarvestedClip
+    from streamkd.refresh.verdicts import VerdictClip
 
 SHUFFLED_LABELS = "shuffled_labels"
 MIN_TRAIN_CLIPS = 4
@@ -245,8 +246,8 @@ def distil_job(work: Path, plan: RefreshPlan, harvest: Harvest, threads: int) ->
     return Job("streamkd.distill.job:distil", kwargs, out)
 
 
-def gate_job(work: Path, plan: RefreshPlan, harvest: Harvest) -> Job:
-    """The candidate is compared with its parent."""
+def gate_job(work: Path, plan: RefreshPlan, harvest: Harvest, verdicts: Sequence[VerdictClip] = ()) -> Job:
+    """The candidate is compared with its parent; `verdicts` are events that operators have judged."""
     held_out = set(harvest.held_out)
     clips = [
         SiteClip(path, digest, group, index in held_out)
@@ -261,6 +262,7 @@ def gate_job(work: Path, plan: RefreshPlan, harvest: Harvest) -> Job:
         "out": work / "gate.json",
         "limits": GateLimits(safety_margin=plan.safety_margin, confidence=plan.confidence),
         "seed": plan.seed,
+        "verdicts": list(verdicts),
     }
     return Job("streamkd.refresh.evidence:judge", kwargs, work / "gate.json")
 

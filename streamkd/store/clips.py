@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import select
+
 from streamkd.errors import NotFoundError, StoreError
 from streamkd.store.changes import record_changes
 from streamkd.store.database import Database
 from streamkd.store.events import no_event, record_of
 from streamkd.store.media import clip_name, write_chunk
-from streamkd.store.records import Change
+from streamkd.store.records import Change, JudgedClip
 from streamkd.store.schema import EventRow
 from streamkd.store.serialize import event_json
+from streamkd.types import EventKind, Verdict
 
 
 class ClipStore:
@@ -61,6 +64,27 @@ class ClipStore:
             row.revision += 1
             return record_changes(session, self._db.clock, [("event", "updated", event_json(record_of(row)))])
 
+    def judged_clips(self, media_dir: Path, limit: int) -> list[JudgedClip]:
+        """Action events that a person has confirmed or rejected and that have a clip, newest first.
+
+        Events that were cut off by the end of their worker are left out: their end is not known.
+        """
+        judged = (
+            select(EventRow)
+            .where(
+                EventRow.kind == EventKind.ACTION,
+                EventRow.verdict.is_not(None),
+                EventRow.clip.is_not(None),
+                EventRow.end_utc.is_not(None),
+                EventRow.interrupted.is_(False),
+            )
+            .order_by(EventRow.start_utc.desc(), EventRow.id)
+            .limit(limit)
+        )
+        with self._db.read() as session:
+            found = [_judged(row, media_dir) for row in session.scalars(judged)]
+        return [clip for clip in found if clip.path.is_file()]
+
     def clip_path(self, event_id: str, media_dir: Path) -> Path:
         """Where the event's clip lies.
 
@@ -77,6 +101,19 @@ class ClipStore:
             f"Event {event_id} has no clip.",
             hint="It had none (events.clips), or retention has deleted it (store.media_quota_mb).",
         )
+
+
+def _judged(row: EventRow, media_dir: Path) -> JudgedClip:
+    assert row.end_utc is not None
+    assert row.verdict is not None
+    return JudgedClip(
+        camera_id=row.camera_id,
+        label=row.label,
+        verdict=Verdict(row.verdict),
+        start_utc=row.start_utc,
+        duration_s=(row.end_utc - row.start_utc).total_seconds(),
+        path=media_dir / str(row.clip),
+    )
 
 
 __all__ = ["ClipStore"]

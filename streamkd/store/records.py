@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 from streamkd.config import CameraConfig
@@ -117,6 +118,18 @@ class RefreshRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedClip:
+    """An action event that a person has spoken about, and its clip."""
+
+    camera_id: str
+    label: str
+    verdict: Verdict
+    start_utc: datetime
+    duration_s: float
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class PruneReport:
     """What one step of retention removed. `more`: call again, there is work left."""
 
@@ -135,6 +148,7 @@ __all__ = [
     "EventPage",
     "EventQuery",
     "EventRecord",
+    "JudgedClip",
     "ModelRecord",
     "PruneReport",
     "RefreshRecord",

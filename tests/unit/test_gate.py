@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamkd.refresh.bounds import mean_bounds, unit_means
-from streamkd.refresh.gate import AS_FILMED, GateEvidence, GateLimits, Paired, agreement, decide
+from streamkd.refresh.gate import AS_FILMED, OPERATORS, GateEvidence, GateLimits, Paired, agreement, decide
 
 LIMITS = GateLimits()
 
@@ -212,3 +212,28 @@ def test_candidates_that_only_differ_by_noise_seldom_pass():
     for seed in range(rounds):
         passed += decide(evidence(seed, anchor_gain=0.0, site_gains=(0.0,) * 4), limits, seed=seed).passed
     assert passed / rounds <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / rounds)
+
+
+def with_operators(gain, *, units=10):
+    told = paired(OPERATORS, np.random.default_rng(7), units=units, gain=gain, per_unit=1, hard=True)
+    return replace(evidence(), operators=told)
+
+
+def test_a_candidate_that_loses_what_operators_confirmed_is_refused():
+    report = shown(with_operators(-0.6))
+    assert not report.passed
+    assert "events that operators judged" in report.reason
+
+
+def test_a_candidate_that_agrees_with_the_operators_passes():
+    assert shown(with_operators(0.2)).passed
+
+
+def test_a_few_judged_events_decide_nothing():
+    assert shown(with_operators(-0.6, units=4)).passed
+
+
+def test_nonsense_on_judged_events_is_refused():
+    case = with_operators(0.2)
+    broken = replace(case.operators, candidate=np.full_like(case.operators.candidate, np.nan))
+    assert failed_parts(shown(replace(case, operators=broken))) == {"sane"}

@@ -21,6 +21,7 @@ from streamkd.clock import SystemClock
 from streamkd.errors import ConflictError, InputError, StreamkdError, UnavailableError
 from streamkd.refresh import steps
 from streamkd.refresh.registry import candidate_version, prune_work, publish, refresh_id, work_folder
+from streamkd.refresh.verdicts import MOST_EVENTS, verdict_clips
 from streamkd.store.records import RefreshRecord, RefreshStatus, RefreshStep
 from streamkd.types import CameraState
 from streamkd_service.runtime.models import record_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from streamkd.clock import Clock
     from streamkd.config import Config
     from streamkd.refresh.harvest import HarvestedClip
+    from streamkd.refresh.verdicts import VerdictClip
     from streamkd.store.records import ModelRecord
     from streamkd.store.repository import Repository
     from streamkd_service.runtime.ports import CameraView, JobsPort, SystemView
@@ -238,7 +240,8 @@ class RefreshRunner:
         if not steps.gate_done(work):  # after it the candidate may lie among the models already
             distil = steps.distil_job(work, plan, harvest, self._threads)
             await self._step(RefreshStep.DISTIL, self._job(distil))
-            await self._step(RefreshStep.GATE, self._job(steps.gate_job(work, plan, harvest)))
+            gate = steps.gate_job(work, plan, harvest, await self._verdicts())
+            await self._step(RefreshStep.GATE, self._job(gate))
         report = await asyncio.to_thread(steps.load_gate, work)
         await self._save(gate=report)
         if plan.self_test is not None:
@@ -262,6 +265,13 @@ class RefreshRunner:
     async def _job(self, job: steps.Job) -> None:
         if not job.makes.exists():
             await self._host.jobs.run_job(job.entry, job.kwargs, self._hear)
+
+    async def _verdicts(self) -> list[VerdictClip]:
+        """What operators have said about events of which there is a clip."""
+        config = self._host.config
+        media_dir = config.store.media_dir.resolve()
+        judged = await self._host.db(partial(self._host.repository.judged_clips, media_dir, MOST_EVENTS))
+        return verdict_clips(judged, config.events)
 
     async def _harvest(self, work: Path, plan: steps.RefreshPlan) -> steps.Harvest:
         if steps.harvest_done(work):
