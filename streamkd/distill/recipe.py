@@ -128,7 +128,7 @@ class TeacherOptions(_Strict):
 
     # 'local': cross-fitted on the training clips; 'shipped', a teacher's folder or file, or a folder with labels.json.
     source: str = "local"
-    members: tuple[str, ...] = Field(default=("lite0-192", "lite1-192", "flow"), min_length=1)  # of a local one
+    members: tuple[str, ...] = Field(default=("close", "flow"), min_length=1)  # of a local one
     combine: Literal["mean", "learnt", "entropy", "confidence"] = "mean"
     conditional: bool = False  # where the teacher is wrong about a labelled clip, the label is taught
     classes: dict[str, str] = Field(default_factory=dict)  # teacher's class: student's class
