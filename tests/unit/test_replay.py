@@ -142,7 +142,8 @@ def watch_live(config, engine):
     mailboxes = MailboxSet()
     live = Pipeline(engine, EventsConfig(), SystemClock(), epoch="w1")
     live.add_camera(config)
-    reader = CameraReader(config, mailboxes, engine.spec.rate_hz, engine.spec.input_size)
+    spec = engine.spec
+    reader = CameraReader(config, mailboxes, spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect)
     reader.start()
     told = []
     try:
