@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from streamkd.distill.recipe import Recipe
     from streamkd.evaluate.dataset import ClipRecord, FrameCache
     from streamkd.models.student import Student
     from streamkd.types import UInt8Array
 
 BATCH = 8
+REFIT_RATE = 3e-4
 
 
 class Int8Trunk:
@@ -70,6 +72,11 @@ class Int8Trunk:
         return [torch.from_numpy(np.stack(one)) for one in rows]
 
 
+def refit_recipe(recipe: Recipe) -> Recipe:
+    """The same objectives at a lower rate, for going on with a fitted head on what the int8 trunk shows it."""
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"lr_head": REFIT_RATE})})
+
+
 def int8_features(
     trunk: Int8Trunk,
     student: Student,
@@ -108,4 +115,4 @@ def augmented_frames(
     return [one.round().to(torch.uint8).permute(0, 2, 3, 1).numpy() for one in made]
 
 
-__all__ = ["Int8Trunk", "augmented_frames", "int8_features"]
+__all__ = ["Int8Trunk", "augmented_frames", "int8_features", "refit_recipe"]

@@ -12,6 +12,7 @@ import torch
 from streamkd.distill.bench.rows import Row
 from streamkd.distill.bench.teacher import LocalTeacher, fit_logistic
 from streamkd.distill.features import FeatureSet
+from streamkd.distill.quantise import refit_recipe
 from streamkd.distill.run import forward, head_logits, train_head
 from streamkd.distill.train import set_standardiser
 from streamkd.evaluate.calibrate import scored_frames, softmax
@@ -103,18 +104,25 @@ class Bench:
         if row.hidden == "out":
             inside = [i for i in inside if i in visible]
         labels = [data.labels[i] if i in visible else -1 for i in inside]
-        shown = (data.raw if row.shown == "float" else data.int8).subset(inside)
+        shown = (data.int8 if row.shown == "int8" else data.raw).subset(inside)
         signals = self.signals(row.labelled, fold).subset(inside) if row.teacher or row.start != "fresh" else None
-        recipe = row.recipe(budget.epochs, budget.variants)
         start = None
         if row.start == "linear-teacher":
             start = linear_start(shown, labels, data.classes, seed)
         elif row.start == "imitation":
             first = Row("imitation", "response", ({"name": "response"},)).recipe(budget.epochs // 2, budget.variants)
             start = train_head(shown, labels, signals, first, seed, classes=data.classes).student
-        names = [data.records[i].file for i in inside]
         given = _needed(signals, row) if row.teacher and signals is not None else None
-        return train_head(shown, labels, given, recipe, seed, classes=data.classes, student=start, names=names).student
+        refit = budget.epochs // 3 if row.shown == "refit" else 0
+        recipe = row.recipe(budget.epochs - refit, budget.variants)
+        names = [data.records[i].file for i in inside]
+        head = train_head(shown, labels, given, recipe, seed, classes=data.classes, student=start, names=names).student
+        if not refit:
+            return head
+        last = refit_recipe(row.recipe(refit, budget.variants))
+        return train_head(
+            data.int8.subset(inside), labels, given, last, seed, classes=data.classes, student=head
+        ).student
 
     def _ask(self, head: Student, row: Row, fold: int) -> FoldAnswers:
         folds = np.asarray(self.data.folds) if row.split == "source" else self._random

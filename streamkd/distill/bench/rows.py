@@ -30,7 +30,8 @@ class Row:
         objectives: As in a recipe; their common part is added by `recipe`.
         extra: Further keys of the recipe.
         teacher: Whether it sees a teacher.
-        shown: Which features the head is trained on: those of the float trunk, or of the int8 trunk.
+        shown: Which features the head is trained on: those of the float trunk, of the int8 trunk, or of the float trunk
+            first and of the int8 trunk for the last third.
         labelled: Labels that are shown, to the teacher as well: all, a quarter of each
             fold's clips, or two clips a class and fold.
         hidden: What becomes of clips without a label: left out, or kept as unlabelled footage.
@@ -45,7 +46,7 @@ class Row:
     objectives: tuple[dict[str, Any], ...] = (LABELS,)
     extra: dict[str, Any] = field(default_factory=dict)
     teacher: bool = True
-    shown: Literal["float", "int8"] = "float"
+    shown: Literal["float", "int8", "refit"] = "float"
     labelled: Literal["all", "quarter", "eight"] = "all"
     hidden: Literal["out", "unlabelled"] = "out"
     start: Literal["fresh", "linear-teacher", "imitation"] = "fresh"
@@ -124,6 +125,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("labels only, int8 features", "quantised", teacher=False, shown="int8"),
     Row("int8 simulated", "quantised", (_labels(0.5), _kd(0.25), {"name": "quantised", "weight": 0.25})),
+    Row("labels only, refitted on int8 features", "quantised", teacher=False, shown="refit"),
+    Row("response T 4, refitted on int8 features", "quantised", (_labels(0.3), _kd(0.7, 4.0)), shown="refit"),
     Row("response T 4, int8 features", "quantised", (_labels(0.3), _kd(0.7, 4.0)), shown="int8"),
     Row("response + DIST", "combination", BEST),
     Row("response + DIST, int8 features", "combination", BEST, shown="int8"),
