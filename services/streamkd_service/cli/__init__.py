@@ -65,6 +65,7 @@ COMMANDS = (
     Command(("bench", "decode"), "bench:decode", "What reading a stream costs at least, and what can be left out."),
     Command(("bench", "streams"), "bench:streams", "So many live cameras on this machine: cost and latency."),
     Command(("bench", "compare"), "bench:compare", "The same cameras and student as others would do it."),
+    Command(("bench", "scale"), "bench_service:scale", "How cameras are placed on a thousand nodes: a simulation."),
     Command(("db", "upgrade"), "db:db_upgrade", "Bring the database to this version's schema."),
     Command(("config", "check"), "live:config_check", "Check a configuration file, and print it with secrets masked."),
 )

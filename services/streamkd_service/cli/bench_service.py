@@ -48,6 +48,24 @@ def api(
     return 0 if result.ok else EXIT_NEGATIVE
 
 
+def scale(
+    nodes: Annotated[int | None, typer.Option(min=10, help="Nodes of the simulation.")] = None,
+    cameras: Annotated[int | None, typer.Option(min=10, help="Cameras of the simulation.")] = None,
+    as_json: JsonOption = False,
+    quick: QuickOption = False,
+    report: ReportOption = None,
+) -> int:
+    """The Controller's placement of cameras on many nodes: time of a decision, cameras moved by a node's death."""
+    from streamkd_service.bench import scale as bench
+
+    base = bench.ScaleOptions().quick() if quick else bench.ScaleOptions()
+    result = bench.bench_scale(replace(base, nodes=nodes or base.nodes, cameras=cameras or base.cameras), _say)
+    if report is not None:
+        _write("scale", bench.section(result, _command()), report)
+    _show(bench.as_json(result), bench.table(result), as_json=as_json)
+    return 0 if result.ok else EXIT_NEGATIVE
+
+
 def _say(what: str) -> None:
     print(f"… {what}", file=sys.stderr)
 

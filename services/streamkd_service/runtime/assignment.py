@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SLACK = 0.2  # a worker may have this much more or less than its share
 _TINY = 1e-9
+_POWER = 8
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ def _put(worker: _Worker, cost: float, name: str, placement: dict[str, str]) -> 
 def _settle(workers: Mapping[str, _Worker], share: float, slack: float, placement: dict[str, str]) -> None:
     """Move cameras from the fullest worker to the emptiest until both are within the slack, or nothing helps.
 
-    Every move lowers the sum of `load² / capacity`, so this ends.
+    Every move lowers the sum of `capacity * level ** 8`, so this ends.
     """
     highs = _Levels(workers, sign=-1)
     lows = _Levels(workers, sign=1)
@@ -90,6 +91,9 @@ def _settle(workers: Mapping[str, _Worker], share: float, slack: float, placemen
         if not over and not under:
             return
         index = _which(top, bottom)
+        if index is None and over:  # what is too large for the emptiest may fit where there is most room
+            bottom = max(workers.values(), key=lambda worker: share * worker.capacity - worker.load)
+            index = None if bottom is top else _which(top, bottom)
         if index is None:  # nothing of this one helps; perhaps of the next
             stuck.append(top)
             highs.drop(top)
@@ -118,9 +122,14 @@ def _which(top: _Worker, bottom: _Worker) -> int | None:
 
 
 def _helps(top: _Worker, bottom: _Worker, cost: float) -> bool:
-    gained = (2 * bottom.load + cost) / bottom.capacity
-    lost = (2 * top.load - cost) / top.capacity
-    return gained < lost - _TINY and (bottom.load + cost) / bottom.capacity < top.level - _TINY
+    """Whether the move lowers what `_settle` lowers; the high power makes it care for the fullest first."""
+    if (bottom.load + cost) / bottom.capacity >= top.level - _TINY:
+        return False
+    scale = top.level  # keeps the powers in range
+    before = top.capacity + bottom.capacity * (bottom.level / scale) ** _POWER
+    after = top.capacity * ((top.load - cost) / top.capacity / scale) ** _POWER
+    after += bottom.capacity * ((bottom.load + cost) / bottom.capacity / scale) ** _POWER
+    return after < before * (1 - _TINY)
 
 
 class _Levels:
