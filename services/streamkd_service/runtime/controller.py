@@ -21,10 +21,8 @@ from streamkd.config import CameraConfig
 from streamkd.errors import ConflictError, NotFoundError, StoreError, StreamkdError, UnavailableError
 from streamkd.store import open_repository
 from streamkd.store.records import CameraOrigin
-from streamkd.store.serialize import camera_json
-from streamkd.types import CameraState
 from streamkd_service.runtime.costs import CameraCosts
-from streamkd_service.runtime.desired import Desired, check_labels, patched, unknown_labels
+from streamkd_service.runtime.desired import Desired, check_labels, patched, warn_of_labels
 from streamkd_service.runtime.fleet import Fleet
 from streamkd_service.runtime.group_commit import GroupCommit
 from streamkd_service.runtime.housekeeping import Housekeeping
@@ -34,6 +32,7 @@ from streamkd_service.runtime.news import News
 from streamkd_service.runtime.overview import system_view
 from streamkd_service.runtime.ports import CameraView, ReportReply
 from streamkd_service.runtime.refresh_runner import RefreshRunner
+from streamkd_service.runtime.told import ToldStates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -89,9 +88,8 @@ class Controller:
         self._clock = clock or SystemClock()
         self._fleet = Fleet(worker_ids)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self._published: dict[str, tuple[object, ...]] = {}
+        self._told = ToldStates()
         self._editing = asyncio.Lock()  # reading a camera's settings and writing them is one step
-        self._leaving = ""  # the camera that is being removed: that it is gone is the last word on it
         self._since_balance = 0
         self._orphans_left = False  # events may be open that no living worker will close
         self._started_s = self._clock.monotonic_s()
@@ -126,7 +124,7 @@ class Controller:
         self._models = await self.db(partial(Models.open, self.config, self._repository, self._clock))
         records = await self.db(partial(self._repository.sync_config_cameras, self.config.cameras))
         self._desired.put(*records)
-        self._warn_of_labels()
+        warn_of_labels(self._desired.records, self._models.spec)
         self._model_watch = ModelWatch(self, self._clock)
         await self._model_watch.recover()
         threads = os.cpu_count() or 1
@@ -225,14 +223,8 @@ class Controller:
 
     async def _publish_states(self, camera_ids: Iterable[str] | None = None) -> None:
         """Tell the live stream of cameras (None: all) whose state is another than last told."""
-        drafts: list[Any] = []
-        for record in self._desired.records if camera_ids is None else self._desired.known(camera_ids):
-            camera_id, status = record.config.id, self._status(record.config)
-            told = (status.state, status.reason, status.detail if status.state != CameraState.STALLED else "")
-            if self._published.get(camera_id) != told and camera_id != self._leaving:
-                self._published[camera_id] = told
-                view = camera_json(record.config, record.origin, status, self._desired.placement.get(camera_id))
-                drafts.append(("camera", "updated", view))
+        records = self._desired.records if camera_ids is None else self._desired.known(camera_ids)
+        drafts = self._told.news([self._view(record) for record in records])
         if drafts:
             await self.db(partial(self._repository.add_changes, drafts))
             self.announce()
@@ -260,13 +252,13 @@ class Controller:
 
     async def delete_camera(self, camera_id: str) -> None:
         async with self._editing:
-            self._leaving = camera_id
+            self._told.leaving = camera_id
             try:
                 await self.db(partial(self._repository.delete_camera, camera_id))
                 self._desired.remove(camera_id)
             finally:
-                self._leaving = ""
-        self._published.pop(camera_id, None)
+                self._told.leaving = ""
+        self._told.forget(camera_id)
         self.announce()
 
     async def snapshot(self, camera_id: str) -> bytes:
@@ -284,15 +276,6 @@ class Controller:
             return await self._workers.snapshot(worker_id, camera_id)
         except NotFoundError as error:
             raise UnavailableError(f"Camera {camera_id!r} is only starting.", hint="Try again shortly.") from error
-
-    def _warn_of_labels(self) -> None:
-        """Say which cameras wait for events that the student that serves can't give."""
-        spec = self._models.spec
-        for record in self._desired.records:
-            unknown = unknown_labels(record.config, spec)
-            if unknown:
-                known = ", ".join(spec.foreground)
-                _log.warning("unknown labels", camera=record.config.id, labels=", ".join(unknown), student_knows=known)
 
     def _camera_changed(self, record: CameraRecord) -> CameraView:
         self._desired.put(record)
@@ -378,7 +361,7 @@ class Controller:
         self._desired.changed()
         self.announce()
         _log.info("model changed", version=live.version)
-        self._warn_of_labels()
+        warn_of_labels(self._desired.records, self._models.spec)
         return live
 
     async def job_progressed(self, job_id: str, detail: str, fraction: float) -> None:

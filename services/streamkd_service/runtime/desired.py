@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from streamkd.config import CameraConfig
 from streamkd.errors import InputError, NotFoundError
 from streamkd_service.runtime.assignment import imbalance, place
@@ -17,10 +19,9 @@ if TYPE_CHECKING:
     from streamkd.store.records import CameraRecord, ModelRecord
     from streamkd_service.runtime.ports import CameraPatch
 
-_FAR_TOO_MUCH = 0.5  # above its share; what moves is blind for some seconds, so less is left alone
-
-
 HISTORY_FOLDER = ".history"  # beside the models: it is learnt as they are
+_FAR_TOO_MUCH = 0.5  # above its share; what moves is blind for some seconds, so less is left alone
+_log = structlog.get_logger(__name__)
 
 
 class Desired:
@@ -122,6 +123,15 @@ def unknown_labels(config: CameraConfig, spec: StudentSpec) -> tuple[str, ...]:
     return tuple(label for label in config.labels or () if label not in spec.foreground)
 
 
+def warn_of_labels(records: Iterable[CameraRecord], spec: StudentSpec) -> None:
+    """Say which cameras wait for events that the student that serves can't give."""
+    for record in records:
+        unknown = unknown_labels(record.config, spec)
+        if unknown:
+            known = ", ".join(spec.foreground)
+            _log.warning("unknown labels", camera=record.config.id, labels=", ".join(unknown), student_knows=known)
+
+
 def check_labels(config: CameraConfig, spec: StudentSpec) -> None:
     """Whether every label that a camera asks for can open an event.
 
@@ -154,4 +164,4 @@ def _first_problem(error: ValueError) -> str:
     return lines[2].partition(" [type=")[0].removeprefix("Value error, ") if len(lines) > 2 else lines[0]
 
 
-__all__ = ["HISTORY_FOLDER", "Desired", "check_labels", "patched", "unknown_labels"]
+__all__ = ["HISTORY_FOLDER", "Desired", "check_labels", "patched", "unknown_labels", "warn_of_labels"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamkd.clock import Clock
     from streamkd.store.records import RefreshRecord
     from streamkd.types import CameraStatus
-    from streamkd_service.runtime.refresh_runner import RefreshHost
+    from streamkd_service.runtime.ports import RefreshHost
 
 _BUCKET_S = 60
 _SHOWN = 20  # refreshes looked through for one whose watch was interrupted

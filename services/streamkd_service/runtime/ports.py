@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from streamkd.config import CameraConfig, EventsConfig, StudentConfig
 from streamkd.store.records import CameraOrigin, Change, EventRecord, ModelRecord, RefreshRecord
@@ -17,7 +17,11 @@ from streamkd.types import CameraStatus, EventUpdate, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamkd.config import Config
     from streamkd.refresh.harvest import HarvestedClip
+    from streamkd.store.repository import Repository
+
+T = TypeVar("T")
 
 # --- worker ↔ controller -------------------------------------------------------------------------------------------
 
@@ -126,6 +130,37 @@ class JobsPort(Protocol):
     ) -> Any: ...
 
     def progressed(self, job_id: str, detail: str, fraction: float) -> None: ...
+
+
+class RefreshHost(Protocol):
+    """What a refresh, and the watch after it, ask of the Controller."""
+
+    config: Config
+
+    @property
+    def jobs(self) -> JobsPort: ...
+
+    @property
+    def repository(self) -> Repository: ...
+
+    @property
+    def live_model(self) -> ModelRecord: ...
+
+    async def db(self, call: Callable[[], T]) -> T: ...
+
+    def announce(self) -> None: ...
+
+    async def list_cameras(self) -> list[CameraView]: ...
+
+    async def system(self) -> SystemView: ...
+
+    async def harvest(
+        self, worker_id: str, seconds: float, clip_s: float, per_camera: int, out_dir: Path
+    ) -> list[HarvestedClip]: ...
+
+    async def promote(self, version: str, reason: str) -> ModelRecord: ...
+
+    async def rollback(self) -> ModelRecord: ...
 
 
 # --- API ↔ controller ----------------------------------------------------------------------------------------------

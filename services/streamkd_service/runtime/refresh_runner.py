@@ -13,7 +13,7 @@ import secrets
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -31,12 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from streamkd.clock import Clock
-    from streamkd.config import Config
-    from streamkd.refresh.harvest import HarvestedClip
     from streamkd.refresh.verdicts import VerdictClip
-    from streamkd.store.records import ModelRecord
-    from streamkd.store.repository import Repository
-    from streamkd_service.runtime.ports import CameraView, JobsPort, SystemView
+    from streamkd_service.runtime.ports import CameraView, RefreshHost
 
 _TELL_EVERY_S = 1.0
 _SWAP_WITHIN_S = 90.0
@@ -49,37 +45,6 @@ _STOPPED = (RefreshStatus.CANCELLED, "the service was stopped")
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
-
-class RefreshHost(Protocol):
-    """What the runner asks of the Controller."""
-
-    config: Config
-
-    @property
-    def jobs(self) -> JobsPort: ...
-
-    @property
-    def repository(self) -> Repository: ...
-
-    @property
-    def live_model(self) -> ModelRecord: ...
-
-    async def db(self, call: Callable[[], T]) -> T: ...
-
-    def announce(self) -> None: ...
-
-    async def list_cameras(self) -> list[CameraView]: ...
-
-    async def system(self) -> SystemView: ...
-
-    async def harvest(
-        self, worker_id: str, seconds: float, clip_s: float, per_camera: int, out_dir: Path
-    ) -> list[HarvestedClip]: ...
-
-    async def promote(self, version: str, reason: str) -> ModelRecord: ...
-
-    async def rollback(self) -> ModelRecord: ...
 
 
 class _Refused(Exception):  # noqa: N818 (an outcome, not an error)
@@ -398,4 +363,4 @@ def _drill_outcome(report: dict[str, Any]) -> tuple[RefreshStatus, str]:
     return RefreshStatus.REFUSED, f"fire drill as it should be: {report['reason']}"
 
 
-__all__ = ["RefreshHost", "RefreshRunner"]
+__all__ = ["RefreshRunner"]
