@@ -62,6 +62,9 @@ class MlFlow:
         self._library = _need("mlflow")
         if "MLFLOW_TRACKING_URI" not in os.environ:
             self._library.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.db').resolve()}")
+            if self._library.get_experiment_by_name("streamkd") is None:  # else files go to the working directory
+                files = (folder / "mlflow").resolve().as_uri()
+                self._library.create_experiment("streamkd", artifact_location=files)
         self._library.set_experiment("streamkd")
         self._library.start_run(run_name=name)
         self._library.log_dict(dict(settings), "recipe.json")
