@@ -57,10 +57,6 @@ class ApiClient:
     def text(self, path: str) -> str:
         return self._send("GET", path).text
 
-    def content(self, path: str) -> bytes:
-        """The body as it is: a picture, a clip."""
-        return self._send("GET", path).content
-
     def download(self, path: str, target: Path) -> int:
         """Save what lies at `path` as a file, whole or not at all; returns its bytes.
 

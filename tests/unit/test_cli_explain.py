@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from PIL import Image
@@ -41,6 +43,55 @@ def test_what_can_not_be_explained_is_refused_in_one_line(clip, capsys, argument
     pytest.importorskip("torch", reason="needs the train extra")
     assert main(["explain", *[one.format(clip=clip) for one in arguments]]) == 2
     assert said in capsys.readouterr().err
+
+
+EVENT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+
+@pytest.fixture
+def service(clip):
+    """Knows one event, whose clip is a shipped one."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            answers = {
+                f"/v1/events/{EVENT}": json.dumps({"kind": "action", "label": "fight"}).encode(),
+                f"/v1/events/{EVENT}/clip.mp4": clip.read_bytes() if self.server.has_clip else b"",
+            }
+            body = answers.get(self.path, b"")
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.has_clip = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_an_event_is_explained_by_its_clip(service, tmp_path, capsys):
+    pytest.importorskip("torch", reason="needs the train extra")
+    picture = tmp_path / "event.png"
+    address = f"http://127.0.0.1:{service.server_port}"
+    assert main(["explain", EVENT, "--url", address, "--out", str(picture)]) == 0
+    assert picture.stat().st_size > 0
+    assert "saw fight at" in capsys.readouterr().out
+
+
+def test_an_event_without_a_clip_is_refused_with_a_way_out(service, capsys):
+    pytest.importorskip("torch", reason="needs the train extra")
+    service.has_clip = False
+    assert main(["explain", EVENT, "--url", f"http://127.0.0.1:{service.server_port}"]) == 2
+    said = capsys.readouterr().err
+    assert "no recorded clip" in said
+    assert "--start" in said
 
 
 def test_without_torch_it_says_what_to_install():

@@ -90,17 +90,16 @@ def _event_clip(
 
     if not re.fullmatch(r"[0-9a-fA-F-]{32,36}", event):
         raise InputError(f"{event} is neither a file nor the id of an event.", hint="An id is a UUID.")
+    path = folder / "clip.mp4"
     with ApiClient(*client_settings(url, token)) as client:
         known = client.get(f"/v1/events/{event}")
         try:
-            clip = client.content(f"/v1/events/{event}/clip.mp4")
+            client.download(f"/v1/events/{event}/clip.mp4", path)
         except NotFoundError as error:
             raise NotFoundError(
                 f"Event {event} has no recorded clip; one picture alone shows no change.",
                 hint="Turn event clips on, or name a recording and --start.",
             ) from error
-    path = folder / "clip.mp4"
-    path.write_bytes(clip)
     shown = label or (known["label"] if known["kind"] == "action" else None)
     return path, shown
 

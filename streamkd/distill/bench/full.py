@@ -132,7 +132,7 @@ class FullTraining:
         return ask_head(
             student,
             outside,
-            raw_features(student, self._front.subset(outside), lambda *_: None),
+            raw_features(student, FeatureSet(self._front.subset(outside).plain, ()), lambda *_: None),
             FeatureSet(tuple(trunk.raw([plain[i] for i in outside])), ()),
             LongStream(long.clips, trunk.raw([_joined(plain, long.clips)])[0]),
             _joined_again(trunk, plain, data, fold),
