@@ -123,9 +123,8 @@ class EventStore:
         """
         if not 1 <= query.limit <= MAX_LIMIT:
             raise InputError(f"limit is {query.limit}.", hint=f"Choose 1 to {MAX_LIMIT}.")
-        chosen = _filtered(query).order_by(EventRow.start_utc.desc(), EventRow.id.desc()).limit(query.limit + 1)
         with self._db.read() as session:
-            found = [record_of(row) for row in session.scalars(chosen)]
+            found = [record_of(row) for row in session.scalars(page_statement(query))]
         page = tuple(found[: query.limit])
         return EventPage(page, encode_cursor(page[-1]) if len(found) > query.limit else None)
 
@@ -187,6 +186,11 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
             hint="Use next_cursor of the page before, unchanged.",
         )
     return start_utc, event_id
+
+
+def page_statement(query: EventQuery) -> Select[EventRow]:
+    """A page and one event more, newest first; every filter has an index that gives this order."""
+    return _filtered(query).order_by(EventRow.start_utc.desc(), EventRow.id.desc()).limit(query.limit + 1)
 
 
 def _filtered(query: EventQuery) -> Select[EventRow]:
@@ -280,4 +284,4 @@ def no_event(event_id: str) -> NotFoundError:
     return NotFoundError(f"There is no event {event_id!r}.", hint="It may be older than store.retention_days.")
 
 
-__all__ = ["MAX_LIMIT", "EventStore", "decode_cursor", "encode_cursor", "no_event", "record_of"]
+__all__ = ["MAX_LIMIT", "EventStore", "decode_cursor", "encode_cursor", "no_event", "page_statement", "record_of"]
