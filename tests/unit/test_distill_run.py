@@ -23,6 +23,7 @@ from streamkd.distill.run import run_fingerprint, train_head
 from streamkd.distill.signals import TeacherSignals
 from streamkd.distill.terms import REGISTRY
 from streamkd.errors import TrainingError
+from streamkd.models.student import Student, student_spec
 
 CLIPS = 16
 LABELS = [index % 2 for index in range(CLIPS)]
@@ -206,6 +207,24 @@ def test_a_full_disk_is_one_clear_error(features, teacher, tmp_path):
     (tmp_path / "c.partial").symlink_to("/dev/full")
     with pytest.raises(TrainingError, match="the disk is full"):
         train_head(features, LABELS, teacher, recipe("labels"), 0, checkpoint=Checkpoint(tmp_path / "c.pt", "run"))
+
+
+@pytest.mark.slow
+def test_the_trunk_is_trained_where_the_recipe_says_so(teacher):
+    generator = torch.Generator().manual_seed(0)
+    maps = FeatureSet(tuple(torch.rand(4, 40, 20, 20, generator=generator).half() for _ in range(4)), ())
+    chosen = recipe("labels", "response", "attacked", train={"epochs": 1, "batch": 1, "head_only": False})
+    start = Student(student_spec("new", ("normal", "fight")))
+    run = train_head(maps, LABELS[:4], teacher.subset([0, 1, 2, 3]), chosen, 0, student=start)
+    before, after = start.trunk_parameters()[-1], run.student.trunk_parameters()[-1]
+    assert not torch.equal(before, after)
+    assert run.logits(maps)[0].shape == (4, 2)
+
+
+def test_maps_without_a_student_to_start_from_are_refused(teacher):
+    maps = FeatureSet((torch.zeros(4, 40, 20, 20),), ())
+    with pytest.raises(TrainingError, match="needs a student"):
+        train_head(maps, [0], None, recipe("labels"), 0)
 
 
 def test_weights_of_a_larger_network_start_the_head(features, teacher, tmp_path):
