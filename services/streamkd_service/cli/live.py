@@ -34,13 +34,16 @@ def demo(
     clips: Annotated[Path | None, typer.Option(help="A folder with clips.csv instead of the demo's own.")] = None,
     rtsp_server: Annotated[Path | None, typer.Option(help="The RTSP server's script.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the API; 0: any free one.")] = 0,
+    cold_start: Annotated[
+        bool, typer.Option("--cold-start", help="Begin with a student that knows nothing: a refresh has to teach it.")
+    ] = False,
 ) -> int:
     """Four live cameras on this machine, analysed, with a live table; Ctrl-C ends it."""
     from dataclasses import replace
 
     from streamkd_service.demo import DemoOptions, run_demo
 
-    options = DemoOptions(seconds=seconds, port=port)
+    options = DemoOptions(seconds=seconds, port=port, cold_start=cold_start)
     if clips is not None:
         options = replace(options, clips=clips)
     if rtsp_server is not None:
