@@ -21,7 +21,7 @@ import uvicorn
 from streamkd.bundle import read_bundle
 from streamkd.errors import ConflictError, StoreError, StreamkdError, UnavailableError
 from streamkd.store import open_repository, upgrade
-from streamkd.store.database import parse_url
+from streamkd.store.database import parse_url, sole_use
 from streamkd.store.serialize import refresh_json
 from streamkd_service.cli import EXIT_ERROR
 from streamkd_service.logs import set_up_logs
@@ -334,10 +334,16 @@ def base_url(listener: socket.socket) -> str:
 
 @contextlib.contextmanager
 def _sole_user(config: Config) -> Iterator[None]:
-    """Two services on one database file would both think that they are its single writer."""
+    """Two services on one database would both think that they are its single writer."""
     url = parse_url(config.store.url.get_secret_value())
     if url.get_backend_name() != "sqlite":
-        yield
+        with sole_use(config.store.url.get_secret_value()) as ours:
+            if not ours:
+                raise ConflictError(
+                    "The database is in use by another streamkd serve.",
+                    hint="Stop that one, or set store.url to another database.",
+                )
+            yield
         return
     path = Path(str(url.database)).resolve()
     with _lock_file(path) as lock:

@@ -23,6 +23,7 @@ from streamkd.store.schema import SCHEMA_REVISION
 _BUSY_TIMEOUT_MS = 10_000
 _CONNECT_TIMEOUT_S = 5
 _WRITER_LOCK = 7_322_017_001  # any number that is ours: PostgreSQL's advisory locks are named by one
+_SERVICE_LOCK = 7_322_017_002
 _WRITE = {"streamkd_write": True}
 
 
@@ -123,6 +124,26 @@ class Database:
     def close(self) -> None:
         """Give all connections back; the object can't be used afterwards."""
         self.engine.dispose()
+
+
+@contextmanager
+def sole_use(url: str) -> Iterator[bool]:
+    """Hold a PostgreSQL database for one service; gives False where another service holds it.
+
+    The lock belongs to a connection that is kept open meanwhile, so a service that dies leaves it behind free.
+
+    Raises:
+        StoreError: The database can't be reached.
+    """
+    database = Database(url)
+    try:
+        with (
+            database.translated("open"),
+            database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        ):
+            yield bool(connection.scalar(select(func.pg_try_advisory_lock(_SERVICE_LOCK))))
+    finally:
+        database.close()
 
 
 def newer_schema(name: str, found: str) -> StoreError:
@@ -268,4 +289,4 @@ def _with_password(url: URL) -> str:
     return url.render_as_string(hide_password=False)
 
 
-__all__ = ["Database", "create_sqlite_file", "newer_schema", "parse_url", "read_revision"]
+__all__ = ["Database", "create_sqlite_file", "newer_schema", "parse_url", "read_revision", "sole_use"]

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -20,7 +21,7 @@ from sqlalchemy import text
 from streamkd.config import CameraConfig
 from streamkd.errors import StoreError
 from streamkd.store import open_repository, upgrade
-from streamkd.store.database import Database
+from streamkd.store.database import Database, create_sqlite_file, parse_url, sole_use
 from streamkd.store.migrate import MIGRATIONS
 from streamkd.store.schema import SCHEMA_REVISION, Base
 from streamkd_service.cli.db import db_upgrade
@@ -249,3 +250,44 @@ def test_the_store_imports_neither_alembic_nor_model_code():
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_postgresql_database_is_held_by_one_service_at_a_time(postgres_url):
+    with sole_use(postgres_url) as first, sole_use(postgres_url) as second:
+        assert (first, second) == (True, False)
+
+
+def test_a_service_that_has_ended_leaves_its_database_free(postgres_url):
+    with sole_use(postgres_url):
+        pass
+    with sole_use(postgres_url) as again:
+        assert again
+
+
+def test_a_database_that_can_not_be_reached_is_a_store_error():
+    with pytest.raises(StoreError), sole_use("postgresql://u:p@127.0.0.1:1/x"):
+        pass
+
+
+def test_the_first_schema_is_upgraded_with_its_events(empty_url):
+    """An event of a database that was made before clips is there afterwards, without one."""
+    if empty_url.startswith("sqlite"):
+        create_sqlite_file(parse_url(empty_url))
+    database = Database(empty_url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text(OLD_EVENT))
+    database.close()
+    assert upgrade(empty_url) == ("0001", SCHEMA_REVISION)
+    with open_repository(empty_url) as repository:
+        assert repository.get_event("e").has_clip is False
+
+
+OLD_EVENT = """
+INSERT INTO events (id, camera_id, kind, label, start_utc, start_pts_s, score, model_version, epoch, revision,
+worker_revision, interrupted, note, snapshot)
+VALUES ('e', 'gate', 'action', 'fight', '2026-01-01 00:00:00.000000', 0, 0.5, 'm', 'x', 1, 1, false, '', 'a.jpg')
+"""
