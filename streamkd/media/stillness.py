@@ -31,7 +31,9 @@ class StillnessLimits:
     """When a scene counts as still, and when as awake.
 
     Attributes:
-        motion_levels: Largest cell of the frame difference, in grey levels, that is still noise.
+        motion_levels: Largest cell of the frame difference, in grey levels, that is still noise; keyframes differ from
+            the pictures before them by about 2.
+        wrong_levels: The same between pictures of a still scene, which lie seconds apart; above, the sizes were wrong.
         quiet_s: How long the pixels must have been quiet.
         least_pictures: Sizes that must be known.
         largest_share: Of a keyframe's size that the median still picture may have; above, bits are spent on noise.
@@ -44,7 +46,8 @@ class StillnessLimits:
         longest_off_s: At most.
     """
 
-    motion_levels: float = 2.0
+    motion_levels: float = 3.0
+    wrong_levels: float = 6.0
     quiet_s: float = 3.0
     least_pictures: int = 20
     largest_share: float = 0.1
@@ -81,6 +84,7 @@ class Stillness:
         self._woke_s: float | None = None
         self._single_bytes = self._several_bytes = float("inf")
         self._widened = 1.0
+        self._suspected: int | None = None  # pictures since a keyframe showed motion that no size had told
         self._off_until_s = float("-inf")
         self._wrong = 0
         self.wakes = 0
@@ -101,6 +105,8 @@ class Stillness:
         if keyframe:
             self._keyframe_bytes = float(size)
             return self.scene
+        if self._suspected is not None:
+            self._examine(float(size), pts_s)
         self._recent.append(float(size))
         self._since_picture.append(float(size))
         if self.scene is Scene.STILL:
@@ -120,9 +126,9 @@ class Stillness:
         """
         moves = motion > self._limits.motion_levels
         if self.scene is Scene.STILL:
-            if moves:
-                self._distrust(pts_s)
+            if motion > self._limits.wrong_levels:
                 self._wake(pts_s)
+                self._suspected = 0
             self._since_picture.clear()
             return self.scene
         if moves:
@@ -185,6 +191,16 @@ class Stillness:
         self._quiet_since_s, self._woke_s = None, pts_s
         self._quiet.clear()
         self._since_picture.clear()
+
+    def _examine(self, size: float, pts_s: float) -> None:
+        """Motion that began with a keyframe shows in the sizes after it; if it does not, sizes say nothing here."""
+        assert self._suspected is not None
+        self._suspected += 1
+        if size > self._single_bytes:
+            self._suspected = None
+        elif self._suspected >= _SEVERAL:
+            self._suspected = None
+            self._distrust(pts_s)
 
     def _distrust(self, pts_s: float) -> None:
         limits = self._limits
