@@ -50,7 +50,7 @@ class CameraConfig(_Section):
         default="all", description="keyframes: nothing else is decoded; a tenth of the cost, an answer per keyframe"
     )
     skip_loop_filter: Literal["none", "nonkey", "all"] = Field(
-        default="none", description="frames whose deblocking is left out: cheaper decoding, slightly wrong pictures"
+        default="all", description="frames whose deblocking is left out: cheaper decoding, slightly wrong pictures"
     )
     skip_still: bool = Field(default=True, description="a still scene's frames are decoded when it wakes up, if at all")
     priority: int = Field(

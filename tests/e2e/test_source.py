@@ -90,7 +90,7 @@ def server(folder, clip):
 
 
 def test_a_camera_is_analysed_at_the_rate_and_grid_of_its_recording(server, clip):
-    with Watching(server.url("long")) as watching:
+    with Watching(server.url("long"), skip_loop_filter="none") as watching:
         watching.until_frames(12)
         status = watching.reader.status()
     assert (status.state, status.codec, status.width) == (CameraState.ONLINE, "h264", 320)
