@@ -30,6 +30,7 @@ from streamkd.distill.teacher_signals import TrainingPart, gather_signals
 from streamkd.distill.tracking import open_trackers
 from streamkd.distill.train import raw_features, set_standardiser
 from streamkd.engine.openvino import OpenVinoEngine
+from streamkd.evaluate.advice import lacks
 from streamkd.evaluate.calibrate import choose_thresholds, fit_temperature, scored_frames, softmax
 from streamkd.evaluate.dataset import ClipRecord, FrameCache, read_dataset, readable
 from streamkd.evaluate.metrics import ActionMetrics, action_metrics, bootstrap_by_source
@@ -103,6 +104,8 @@ class Experiment:
             loose = loose_clips(request.unlabelled, request.exclude | {one.sha256 for one in found})
             self._extra = self._readable(loose)
         self.classes = split_classes(found, request.background)
+        for line in lacks(found, request.background):
+            self._warn(line)
         parts = split_by_source(found, request.data, request.recipe.seed)
         self.train, self.validation, self.test, self._inner = parts.train, parts.validation, parts.test, parts.inner
         self._learnt = (*self.train, *self._extra)

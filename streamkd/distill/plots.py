@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#718096", "#d69e2e", "#319795")
-WIDTH, HEIGHT = 420, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 38
+WIDTH, HEIGHT = 552, 280
+LEFT, RIGHT, TOP, BOTTOM = 52, 144, 14, 38  # the legend stands right of the curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,8 @@ def line_chart(
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{colour}"/>' for x, y in points if len(points) < 25]
         place = TOP + 12 + 14 * index
-        parts.append(
-            f'<text x="{WIDTH - RIGHT - 4}" y="{place}" text-anchor="end" fill="{colour}">{escape(line.name)}</text>'
-        )
+        where = f'x="{WIDTH - RIGHT + 8}" y="{place}" style="fill:{colour}"'
+        parts.append(f"<text {where}>{escape(line.name)}</text>")
     return _svg(parts)
 
 
