@@ -17,6 +17,7 @@ GUARDED = [
     ("GET", "/v1/events/x"),
     ("PATCH", "/v1/events/x"),
     ("GET", "/v1/events/x/snapshot.jpg"),
+    ("GET", "/v1/events/x/clip.mp4"),
     ("GET", "/v1/stream"),
     ("POST", "/v1/infer"),
     ("GET", "/v1/models"),
