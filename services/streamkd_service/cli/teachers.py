@@ -72,7 +72,10 @@ def teachers_train(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Folder of the new teacher bundle.")],
     members: Annotated[
-        str, typer.Option("--members", help="Names, comma-separated, or a YAML list of members. [the shipped ones']")
+        str,
+        typer.Option(
+            "--members", help="Names, comma-separated, or a YAML list of members. [lite0-192,lite1-192,lite2-208]"
+        ),
     ] = "",
     models: Annotated[
         list[Path] | None, typer.Option("--model", help="A declared class model (.yaml) as a further member.")
