@@ -25,7 +25,8 @@ def engine_tables(result: EngineResult) -> list[Table]:
     goals = [
         ["PyTorch eager, one frame at a time, over int8 in batches of 16", _ratio(result.int8_vs_torch), "≥ 6"],
         ["PyTorch eager over int8, same batch, the least", _ratio(result.int8_vs_torch_same_batch), ""],
-        ["ONNX Runtime float32 over int8, same batch, the least", _ratio(result.int8_vs_onnx), "≥ 2"],
+        ["ONNX Runtime float32 at its best batch over int8 in batches of 16", _ratio(result.int8_vs_onnx), "≥ 2"],
+        ["ONNX Runtime float32 over int8, same batch, the least", _ratio(result.int8_vs_onnx_same_batch), ""],
         ["our step with state over the bare inference, batch of 16", _ratio(result.step_overhead), "≤ 1.1"],
     ]
     return [
