@@ -55,7 +55,7 @@ class HarvestPlan:
     per_camera: int = 12
     rate_hz: float = 5.0
     max_bytes: int = 512 * 2**20
-    max_width_px: int = 448
+    max_width_px: int = 640
     jpeg_quality: int = 90
     pictures_hz: float = 60.0
     seed: int = 0
