@@ -117,7 +117,7 @@ class _Served:
     pids: dict[str, int]
 
     def told(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.http.get("/bench/told").json()
+        found: dict[str, Any] = self.http.get("/bench/told", timeout=90).json()
         return found
 
     @contextlib.contextmanager
