@@ -111,6 +111,12 @@ class PacketFlow:
         self._last_s = at_s if at_s is not None else last_s
         if self._leaves_out(arrival):
             return
+        if self.keyframes_only and arrival.entry and at_s is not None:
+            # The grid of the rate may never meet a keyframe: each of them is analysed.
+            self._let_go(was_still=False)
+            self._take(arrival)
+            yield from self._decode(only_last=True)
+            return
         if not self._hold or at_s is None or (last_s is not None and at_s <= last_s) or self._decoder.reorders:
             self._take(arrival)
             yield from self._decode()

@@ -211,3 +211,10 @@ def test_after_keyframes_only_decoding_goes_on_with_a_keyframe():
     frames = feed(subject, [camera.arrival(n) for n in range(40, 70)])
     assert camera.decoded == [*range(10), 30, *range(60, 70)]
     assert numbers(frames) == [60, 63, 66, 69]
+
+
+def test_keyframes_that_the_grid_does_not_meet_are_analysed_all_the_same():
+    camera = Camera()
+    due = DueFrames("cam", 0.3, 32)
+    subject = PacketFlow(camera, due, lambda decoded: [decoded], FlowCounts(), keyframes_only=True)
+    assert numbers(feed(subject, [camera.arrival(n) for n in range(125)])) == [0, 30, 60, 90, 120]
