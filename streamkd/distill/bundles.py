@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from streamkd.bundle import Bundle, Lineage, StudentSpec, read_bundle, write_manifest
-from streamkd.distill.export import quantise, save_ir, to_openvino
+from streamkd.distill.export import int8_model, save_ir
 from streamkd.errors import BundleError, InputError, TrainingError
 from streamkd.models.student import Student
 
@@ -58,7 +58,7 @@ def write_bundle(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_ir(quantise(to_openvino(student), parts.spec, calibration, samples=samples), partial / "int8.xml")
+    save_ir(int8_model(student, parts.spec, calibration, samples=samples), partial / "int8.xml")
     save_file(weights, partial / "model.safetensors")
     _write_json(partial / "spec.json", parts.spec.model_dump(mode="json"))
     _write_json(partial / "lineage.json", parts.lineage.model_dump(mode="json"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from streamkd.distill.export import quantise, to_openvino
+from streamkd.distill.export import int8_model
 from streamkd.distill.features import FeatureSet, augment, dense_frames, draw_variant, plain_frames
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Int8Trunk:
         import openvino as ov  # noqa: PLC0415 (slow to import, needed here only)
 
         self._spec = student.spec
-        model: Any = quantise(to_openvino(student, with_raw=True), student.spec, clips, samples=samples, seed=seed)
+        model: Any = int8_model(student, student.spec, clips, samples=samples, seed=seed, with_raw=True)
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
         self._request: Any = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 

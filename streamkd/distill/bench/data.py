@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from streamkd.distill.bench.teacher import TeacherFeatures, teacher_features
+from streamkd.distill.bench.teacher import FLOW, PICTURES, TeacherFeatures, frame_changes, member_features
 from streamkd.distill.develop import split_classes
 from streamkd.distill.features import AUGMENT_VERSION, FeatureSet, cache_features, plain_frames
 from streamkd.distill.quantise import Int8Trunk, int8_features
@@ -155,8 +155,7 @@ def load_bench_data(
         by_fold[fold] = store.features(f"int8-{fold}", variants, partial(maker.features, fold))
         long[fold] = _as_long(store.tensors(f"long-{fold}", partial(maker.long, fold, long_s)))
         joined[fold] = _as_joined(store.tensors(f"joined-{fold}", partial(maker.joined, fold)), plain)
-    teachers = _Store(cache / "bench" / _key("teacher", hashes))
-    teacher = teachers.tensors("teacher", lambda: _teacher_tensors(teacher_features(records, frames, progress)))
+    teacher = _teacher(_Store(cache / "bench" / _key("teacher", hashes)), records, frames, progress)
     return BenchData(
         records,
         labels,
@@ -167,7 +166,7 @@ def load_bench_data(
         _in_order(by_fold, folds, variants),
         long,
         joined,
-        _as_teacher(teacher, len(records)),
+        teacher,
     )
 
 
@@ -314,14 +313,20 @@ def _as_joined(stored: dict[str, Tensor], plain: Sequence[UInt8Array]) -> tuple[
     return tuple(found)
 
 
-def _teacher_tensors(seen: TeacherFeatures) -> dict[str, Tensor]:
-    frames = {f"frames.{i}": one for i, one in enumerate(seen.frames)}
-    return {**{f"clips.{name}": value for name, value in seen.clips.items()}, **frames}
+def _teacher(
+    store: _Store, records: Sequence[ClipRecord], frames: FrameCache, progress: Callable[[str, float], None]
+) -> TeacherFeatures:
+    """Each member's features in a file of their own, so that an interrupted run goes on."""
 
+    def member(name: str) -> dict[str, Tensor]:
+        return {"clips": member_features(name, records, frames, progress)}
 
-def _as_teacher(stored: dict[str, Tensor], count: int) -> TeacherFeatures:
-    clips = {name.removeprefix("clips."): value for name, value in stored.items() if name.startswith("clips.")}
-    return TeacherFeatures(clips, tuple(stored[f"frames.{i}"] for i in range(count)))
+    def by_frame() -> dict[str, Tensor]:
+        return {str(i): one for i, one in enumerate(frame_changes(records, frames, progress))}
+
+    clips = {name: store.tensors(name, partial(member, name))["clips"] for name in (*PICTURES, FLOW)}
+    changes = store.tensors("frames", by_frame)
+    return TeacherFeatures(clips, tuple(changes[str(i)] for i in range(len(records))))
 
 
 __all__ = ["BenchData", "JoinedSource", "LongStream", "load_bench_data", "new_student"]
