@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamkd.models.teachers.heads import Head
     from streamkd.models.teachers.spec import TeacherMember
 
-_TREES, _MIN_LEAF, _SHARE_OF_FEATURES = 300, 3, 0.2
+_TREES, _MIN_LEAF, _SHARE_OF_FEATURES = 200, 3, 0.2
 _EPOCHS, _BATCH, _RATE, _DECAY = 60, 32, 1e-3, 0.05
 _FRAMES_DROPPED = 0.2
 _SMOOTHING = 0.1

@@ -52,14 +52,14 @@ PRESETS = {
             size=208,
             parts=("mean", "deviation", "change"),
         ),
-        TeacherMember(name="close", backbone="efficientnet-lite0", size=192, short_side=384),
+        TeacherMember(name="close", backbone="efficientnet-lite0", size=192, short_side=384, views=("plain", "mirror")),
         TeacherMember(
             name="close-judge",
             group="judge",
             backbone="efficientnet-lite2",
             size=208,
             short_side=416,
-            parts=("mean", "deviation", "change"),
+            parts=("deviation", "change", "taps"),
         ),
         TeacherMember(
             name="lite1-256",
@@ -84,13 +84,12 @@ PRESETS = {
             features="flow",
             head="forest",
             size=112,
-            rate_hz=10.0,
-            max_frames=24,
         ),
         TeacherMember(name="audio", features="audio", inverse_penalty=1e-2),
     )
 }
-DEFAULT_MEMBERS = (PRESETS["lite0-192"], PRESETS["lite1-192"], PRESETS["lite2-208"])
+# At five frames a second, because that is what a harvest keeps. The shipped teacher has a pose member besides.
+DEFAULT_MEMBERS = (PRESETS["flow"], PRESETS["close"], PRESETS["close-judge"])
 
 
 @dataclass(frozen=True, slots=True)
