@@ -1,8 +1,9 @@
 """A teacher for the benchmark, made on the spot from the data's own labels and never asked about what it has seen.
 
-Heads over frozen backbones that are larger than the student's, at a higher resolution, over the whole clip, past and
-future; and one over optical flow. It is cross-fitted twice: for the student that is measured on fold k, a clip of fold
-j is labelled by heads that saw neither j nor k. A teacher that had seen fold k would carry its labels into the student.
+Heads over frozen backbones, larger than the student's or at a higher resolution, on the busiest window, past and future
+at once; and one over optical flow. It is cross-fitted twice: for the student that is measured on fold k, a clip of
+fold j is labelled by heads that saw neither j nor k. A teacher that had seen fold k would carry its labels into the
+student.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from streamkd.distill.signals import TeacherSignals
 from streamkd.errors import TrainingError
 from streamkd.evaluate.calibrate import fit_temperature
+from streamkd.focus import focus_clip
 from streamkd.models.backbone import pretrained_backbone
 from streamkd.models.clip_features import clip_features, feature_slices
 from streamkd.models.teachers.flow import flow_features
@@ -29,16 +31,17 @@ if TYPE_CHECKING:
 
     from streamkd.evaluate.dataset import ClipRecord, FrameCache
     from streamkd.models.backbone import Backbone
+    from streamkd.types import UInt8Array
 
 FLOW = "flow"
-# name: backbone, size, parts, inverse penalty
+# name: backbone, size of the busiest window (half of the picture's shorter side), parts, inverse penalty
 PICTURES = {
-    "lite0": ("efficientnet-lite0", 192, ("mean", "deviation", "change", "taps"), 1e-3),
-    "lite1": ("efficientnet-lite1", 192, ("deviation", "change", "taps"), 1e-3),
-    "lite2": ("efficientnet-lite2", 208, ("mean", "deviation", "change", "taps"), 1e-3),
+    "close0": ("efficientnet-lite0", 192, ("mean", "deviation", "change", "taps"), 1e-3),
+    "close1": ("efficientnet-lite1", 192, ("deviation", "change", "taps"), 1e-3),
+    "close2": ("efficientnet-lite2", 208, ("mean", "deviation", "change", "taps"), 1e-3),
 }
 FLOW_PENALTY = 0.03
-FRAMES_OF = "lite2"  # whose change from frame to frame is the teacher's answer by frame
+FRAMES_OF = "close2"  # whose change from frame to frame is the teacher's answer by frame
 MAX_FRAMES = 12
 HINTS = 48  # principal components of what the teacher sees
 
@@ -69,7 +72,7 @@ def member_features(
     backbone, size, parts, _ = PICTURES[name]
     network = _network(backbone)
     for record in records:
-        whole = clip_features(network, frames.load(record, 5.0, size).frames[:MAX_FRAMES])
+        whole = clip_features(network, _shown(record, frames, size))
         rows.append(torch.cat([whole[part] for part in feature_slices(backbone, parts)]))
         progress(f"teacher features {name}", len(rows) / len(records))
     return torch.stack(rows)
@@ -83,9 +86,14 @@ def frame_changes(
     network = _network(backbone)
     found: list[Tensor] = []
     for record in records:
-        found.append(_changes(network, frames.load(record, 5.0, size).frames[:MAX_FRAMES]))
+        found.append(_changes(network, _shown(record, frames, size)))
         progress("teacher features by frame", len(found) / len(records))
     return tuple(found)
+
+
+def _shown(record: ClipRecord, frames: FrameCache, size: int) -> UInt8Array:
+    whole = frames.load(record, 5.0, 2 * size, keep_aspect=True).frames[:MAX_FRAMES]
+    return np.ascontiguousarray(focus_clip(whole, size))
 
 
 def _network(backbone: str) -> Backbone:
