@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ from streamkd.evaluate.dataset import read_dataset
 from streamkd.evaluate.score import clip_score, score_clips
 from streamkd.media.clips import decode_clip
 from streamkd.refresh.gate import AS_FILMED, OPERATORS, GateEvidence, GateLimits, GateReport, Paired, decide
-from streamkd.refresh.looks import measure, restyle, typical
+from streamkd.refresh.looks import Look, measure, restyle, typical
 from streamkd.refresh.verdicts import event_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _TIMED_STEPS = 60
 _UNTIMED_STEPS = 5
+_TOGETHER = 8  # clips in memory at a time, and in a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +108,21 @@ def gather(
             hint="A refresh keeps the classes; train a new student for others.",
         )
     anchors = _read_anchors(anchor_dir, engines[0])
-    frames = _decode(clips, engines[0])
-    groups = sorted({clip.group for clip in frames})
+    looks = _looks(clips, spec)
     compared = [_on_anchors(AS_FILMED, anchors, [one.frames for one in anchors], engines)]
-    for index, group in enumerate(groups):
-        progress("labelled clips", (index + 1) / (len(groups) + 1))
-        look = typical([measure(shown) for clip, shown in frames.items() if clip.group == group])
+    for index, (group, look) in enumerate(looks.items()):
+        progress("labelled clips", (index + 1) / (len(looks) + 1))
         rng = np.random.default_rng([seed, index])
-        compared.append(_on_anchors(group, anchors, [restyle(one.frames, look, rng) for one in anchors], engines))
+        compared.append(_on_anchors(group, anchors, (restyle(one.frames, look, rng) for one in anchors), engines))
     judges = _judge_probs(labels, spec.classes)
     site: list[Paired] = []
-    for index, group in enumerate(groups):
-        progress("held-out clips", (index + 1) / len(groups))
-        held_out = [c for c in frames if c.held_out and c.group == group and c.sha256 in judges]
-        if held_out:
-            reference = np.stack([judges[clip.sha256] for clip in held_out])
-            units = tuple(clip.sha256 for clip in held_out)  # no two of them share a moment: see `split_moments`
-            site.append(_pair(group, units, reference, [frames[clip] for clip in held_out], engines))
+    for index, group in enumerate(looks):
+        progress("held-out clips", (index + 1) / len(looks))
+        held_out = [clip for clip in clips if clip.held_out and clip.group == group and clip.sha256 in judges]
+        # A clip is a unit of its own: no two of them share a moment, see `split_moments`.
+        found = _pair(group, ((c.sha256, judges[c.sha256], shown) for c, shown in _decoded(held_out, spec)), engines)
+        if found is not None:
+            site.append(found)
     progress("judged events", 0.0)
     operators = _on_verdicts(verdicts, engines)
     progress("timing", 0.0)
@@ -172,14 +172,22 @@ def _frames(path: Path, spec: StudentSpec, *, start_s: float = 0.0, end_s: float
     return decoded.frames
 
 
-def _decode(clips: Sequence[SiteClip], engine: InferenceEngine) -> dict[SiteClip, UInt8Array]:
-    frames: dict[SiteClip, UInt8Array] = {}
+def _decoded(clips: Iterable[SiteClip], spec: StudentSpec) -> Iterator[tuple[SiteClip, UInt8Array]]:
+    """Clip by clip: views are large, and there may be hundreds of them."""
     for clip in clips:
         try:
-            frames[clip] = _frames(clip.path, engine.spec)
+            frames = _frames(clip.path, spec)
         except UnsupportedMediaError:  # deleted meanwhile: one piece of evidence less
             continue
-    return frames
+        yield clip, frames
+
+
+def _looks(clips: Sequence[SiteClip], spec: StudentSpec) -> dict[str, Look]:
+    """How each group's clips look."""
+    seen: dict[str, list[Look]] = {}
+    for clip, frames in _decoded(clips, spec):
+        seen.setdefault(clip.group, []).append(measure(frames))
+    return {group: typical(seen[group]) for group in sorted(seen)}
 
 
 def _judge_probs(folder: Path, classes: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
@@ -197,42 +205,50 @@ def _judge_probs(folder: Path, classes: tuple[str, ...]) -> dict[str, NDArray[np
 def _on_anchors(
     name: str,
     anchors: Sequence[_Anchor],
-    frames: Sequence[UInt8Array],
+    frames: Iterable[UInt8Array],
     engines: tuple[InferenceEngine, InferenceEngine],
 ) -> Paired:
-    reference = np.eye(len(engines[0].spec.classes))[[one.label for one in anchors]]
-    return _pair(name, tuple(one.source for one in anchors), reference, frames, engines)
+    truth = np.eye(len(engines[0].spec.classes))
+    found = _pair(name, ((one.source, truth[one.label], f) for one, f in zip(anchors, frames, strict=True)), engines)
+    assert found is not None, "there are anchors"
+    return found
 
 
 def _on_verdicts(verdicts: Sequence[VerdictClip], engines: tuple[InferenceEngine, InferenceEngine]) -> Paired | None:
-    spec = engines[0].spec
-    shown: list[tuple[VerdictClip, UInt8Array]] = []
+    return _pair(OPERATORS, _shown(verdicts, engines[0].spec), engines)
+
+
+def _shown(verdicts: Sequence[VerdictClip], spec: StudentSpec) -> Iterator[tuple[str, NDArray[np.float64], UInt8Array]]:
+    truth = np.eye(len(spec.classes))
     for clip in verdicts:
         try:
             frames = event_frames(clip, spec) if clip.label is None or clip.label in spec.classes else None
         except UnsupportedMediaError:  # deleted meanwhile
             continue
         if frames is not None:
-            shown.append((clip, frames))
-    if not shown:
-        return None
-    truth = [spec.classes.index(clip.label or spec.background) for clip, _ in shown]
-    reference = np.eye(len(spec.classes))[truth]
-    return _pair(OPERATORS, tuple(clip.unit for clip, _ in shown), reference, [frames for _, frames in shown], engines)
+            yield clip.unit, truth[spec.classes.index(clip.label or spec.background)], frames
 
 
 def _pair(
     name: str,
-    units: tuple[str, ...],
-    reference: NDArray[np.float64],
-    frames: Sequence[UInt8Array],
+    shown: Iterable[tuple[str, NDArray[np.float64], UInt8Array]],
     engines: tuple[InferenceEngine, InferenceEngine],
-) -> Paired:
-    parent, candidate = (
-        np.stack([clip_score(probs, engine.spec.warmup_frames) for probs in score_clips(engine, frames)])
-        for engine in engines
-    )
-    return Paired(name, units, reference, parent, candidate)
+) -> Paired | None:
+    """Unit, reference and frames of each clip, scored by both a few clips at a time; None where there is no clip."""
+    units: list[str] = []
+    reference: list[NDArray[np.float64]] = []
+    scores: tuple[list[NDArray[np.float64]], ...] = ([], [])
+    rest = iter(shown)
+    while some := list(itertools.islice(rest, _TOGETHER)):
+        units += [unit for unit, _, _ in some]
+        reference += [row for _, row, _ in some]
+        for engine, rows in zip(engines, scores, strict=True):
+            probs = score_clips(engine, [frames for _, _, frames in some], batch=_TOGETHER)
+            rows += [clip_score(one, engine.spec.warmup_frames) for one in probs]
+    if not units:
+        return None
+    parent, candidate = (np.stack(rows) for rows in scores)
+    return Paired(name, tuple(units), np.stack(reference), parent, candidate)
 
 
 __all__ = ["gather", "judge", "time_steps"]
