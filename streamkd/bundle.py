@@ -26,11 +26,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streamkd.errors import BundleError
+from streamkd.focus import CELL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,6 +108,14 @@ class StudentSpec(BaseModel):
     focus: FocusSpec | None = None
     temperature: float = Field(default=1.0, gt=0)
     thresholds: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> Self:
+        if self.focus is not None:
+            sides = (self.input_size, self.focus.view_size)
+            if self.focus.view_size < self.input_size or any(side % CELL for side in sides):
+                raise ValueError(f"the gaze needs input_size <= view_size, both multiples of {CELL}, not {sides}")
+        return self
 
     @property
     def view_size(self) -> int:

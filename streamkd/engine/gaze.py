@@ -133,10 +133,10 @@ def gaze_clip(views: UInt8Array, spec: StudentSpec) -> UInt8Array:
         spec: Of the student.
 
     Returns:
-        `[T, S, S, 3]` uint8.
+        `[T, S, S, 3]` uint8; a copy, which does not keep the views in memory.
     """
     top, left = first_corner(views, spec)
-    return views[:, top : top + spec.input_size, left : left + spec.input_size]
+    return views[:, top : top + spec.input_size, left : left + spec.input_size].copy()
 
 
 def first_corner(views: UInt8Array, spec: StudentSpec) -> tuple[int, int]:

@@ -124,6 +124,7 @@ def _decode(
     frames: list[UInt8Array] = []
     times: list[float] = []
     first_s: float | None = None
+    size: tuple[int, int] | None = None
     for index, frame in enumerate(_frames(container, stream)):
         pts_s = frame.time if frame.time is not None else index / (fps or 25.0)
         first_s = pts_s if first_s is None else first_s
@@ -131,7 +132,8 @@ def _decode(
         if end_s is not None and at_s >= end_s:
             break
         if at_s >= start_s - DUE_SLACK_S and grid.due(at_s):
-            frames.append(to_rgb(frame, *shape(frame.width, frame.height), scaler))
+            size = size or shape(frame.width, frame.height)  # of all frames, also where the video changes its own
+            frames.append(to_rgb(frame, *size, scaler))
             times.append(at_s)
     if not frames:
         raise UnsupportedMediaError(f"{path} holds no frame that can be decoded.", hint="Check that it is complete.")

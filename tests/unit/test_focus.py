@@ -72,6 +72,17 @@ def test_views_keep_their_proportions(size: tuple[int, int], shape: tuple[int, i
     assert view_shape(*size, 320) == shape
 
 
+@pytest.mark.parametrize(("input_size", "view_size"), [(128, 64), (62, 128), (64, 126)])
+def test_a_window_that_does_not_fit_is_refused(input_size: int, view_size: int) -> None:
+    told = SPEC.model_dump() | {"input_size": input_size, "focus": {"view_size": view_size}}
+    with pytest.raises(ValueError, match="input_size <= view_size"):
+        type(SPEC).model_validate(told)
+
+
+def test_a_clip_through_the_window_does_not_keep_the_views() -> None:
+    assert gaze_clip(_blinking(4, 100, 140), SPEC).base is None
+
+
 def test_a_clip_for_a_teacher_is_cut_where_it_moves() -> None:
     seen = focus_clip(_blinking(6, 8, 8), 64)
     assert seen.shape == (6, 64, 64, 3)

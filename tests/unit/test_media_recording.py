@@ -65,6 +65,18 @@ def test_odd_shapes_are_read(tmp_path, width, height):
     assert len(list(read_recording(path, 5.0, 64))) == 2
 
 
+def test_a_video_that_changes_its_size_gives_frames_of_one_shape(tmp_path):
+    wide, tall = (
+        make_clip(tmp_path / f"{width}.h264", frames=15, width=width, height=height)
+        for width, height in ((320, 240), (240, 320))
+    )
+    both = tmp_path / "both.h264"
+    both.write_bytes(wide.read_bytes() + tall.read_bytes())
+    found = decode_clip(both, 5.0, 64, keep_aspect=True)
+    assert found.frames.shape[1:] == (64, 84, 3)
+    assert len(found.frames) > len(decode_clip(wide, 5.0, 64, keep_aspect=True).frames)
+
+
 def test_motion_jpeg_full_range_is_read(tmp_path):
     path = make_clip(tmp_path / "m.avi", frames=10, codec="mjpeg")
     assert number_of(next(read_recording(path, 5.0, 64)).grey) == 0
