@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from streamkd.clock import SystemClock
 from streamkd.engine import open_engine
+from streamkd.evaluate.score import clip_score, score_clip
 from streamkd.media.due import DueFrames
 from streamkd.media.prepare import join_clips
 from streamkd.media.source import open_recording
@@ -65,17 +66,13 @@ def measure_accuracy(
 
 
 def _score(path: Path, engine: InferenceEngine, foreground: int, skip_loop_filter: str) -> float:
-    due = DueFrames("clip", engine.spec.rate_hz, engine.spec.input_size)
-    state, seen = engine.init_state(), []
+    spec = engine.spec
+    due = DueFrames("clip", spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect)
     with open_recording(path, SystemClock()) as source:
         source.skip_loop_filter(skip_loop_filter)
-        for decoded in source.frames():
-            frame = due.push(decoded)
-            if frame is not None:
-                output, (state,) = engine.step(frame.rgb[None], [state])
-                seen.append(float(output.action[0, foreground]))
-    after = seen[min(engine.spec.warmup_frames, len(seen) - 1) :]
-    return float(np.mean(after))
+        views = [frame.rgb for frame in map(due.push, source.frames()) if frame is not None]
+    probs = score_clip(engine, np.stack(views))
+    return float(clip_score(probs, spec.warmup_frames)[foreground])
 
 
 def _against(whole: np.ndarray, other: np.ndarray, clips: Sequence[DemoClip], name: str) -> Accuracy:
