@@ -70,9 +70,10 @@ def test_every_member_labels_every_clip(labels, clips, assets):
 
 def test_training_labels_leave_the_judge_out(labels):
     said = read_labels(labels)
-    training = [m.probs for m in said.members if m.group == "train"]
+    training = [m for m in said.members if m.group == "train"]
     assert len(training) >= 2
-    np.testing.assert_allclose(said.probs("train"), np.mean(training, axis=0))
+    mean = np.average([m.probs for m in training], axis=0, weights=[m.weight for m in training])
+    np.testing.assert_allclose(said.probs("train"), mean)
 
 
 def test_the_judge_looks_through_another_backbone(assets):
