@@ -13,7 +13,7 @@ import numpy as np
 
 from streamkd.bundle import StudentSpec
 from streamkd.engine.base import InferenceEngine
-from streamkd.engine.gaze import Gaze
+from streamkd.engine.gaze import Gaze, Glance
 from streamkd.engine.rows import StateRows, advance
 from streamkd.errors import ConflictError
 from streamkd.types import FloatArray, Frame, UInt8Array
@@ -166,9 +166,7 @@ class Students:
 
     def _run(self, batch: _Batch, frames: Sequence[Frame], answers: dict[int, Answer]) -> None:
         glances = [track.gaze.look(frames[row].rgb) for row, track in zip(batch.rows, batch.tracks, strict=True)]
-        for track, glance in zip(batch.tracks, glances, strict=True):
-            if glance.moved:
-                track.rows.write(track.row, relive(batch.engine, glance.again))
+        _relive_together(batch, glances)
         numbers = np.array([track.row for track in batch.tracks], np.intp)
         output, finite = advance(batch.engine, [glance.rgb for glance in glances], batch.tracks[0].rows, numbers)
         for index, (row, track) in enumerate(zip(batch.rows, batch.tracks, strict=True)):
@@ -193,6 +191,17 @@ def relive(engine: InferenceEngine, again: Sequence[UInt8Array]) -> dict[str, Fl
     for rgb in again:
         _, (state,) = engine.step(rgb[None], [state])
     return state
+
+
+def _relive_together(batch: _Batch, glances: Sequence[Glance]) -> None:
+    """The same for all cameras whose window has moved: after a power cut that may be every camera at once."""
+    moved = [(track, glance.again) for track, glance in zip(batch.tracks, glances, strict=True) if glance.moved]
+    for track, _ in moved:
+        track.rows.reset(track.row)
+    for at in range(max((len(again) for _, again in moved), default=0)):
+        some = [(track, again[at]) for track, again in moved if at < len(again)]
+        numbers = np.array([track.row for track, _ in some], np.intp)
+        advance(batch.engine, [rgb for _, rgb in some], batch.tracks[0].rows, numbers)
 
 
 def _view(spec: StudentSpec) -> str:
