@@ -194,11 +194,10 @@ def _rtsp_server(script: Path, recordings: dict[str, Path], folder: Path) -> Ite
         server.wait()
 
 
-@contextlib.contextmanager
-def _service(
+def demo_config(
     folder: Path, cameras: Sequence[DemoCamera], urls: dict[str, str], port: int, student: Path | None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """`streamkd serve` on a configuration of its own, in a process group of its own: Ctrl-C is ours to pass on."""
+) -> dict[str, Any]:
+    """What the demo's service is configured with; `student` is the one that knows nothing, None the shipped one."""
     config: dict[str, Any] = {
         "cameras": [
             {"id": camera.id, "url": urls[camera.id], "group": "dusk" if camera.dusk else "day"} for camera in cameras
@@ -215,6 +214,16 @@ def _service(
     }
     if student is not None:
         config["student"] = {"bundle": str(student)}
+        config["refresh"]["watch_s"] = 0  # after a student that raised no alarm, any number of them is too many
+    return config
+
+
+@contextlib.contextmanager
+def _service(
+    folder: Path, cameras: Sequence[DemoCamera], urls: dict[str, str], port: int, student: Path | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`streamkd serve` on a configuration of its own, in a process group of its own: Ctrl-C is ours to pass on."""
+    config = demo_config(folder, cameras, urls, port, student)
     path = folder / "demo.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     with (folder / "service.log").open("wb") as log:

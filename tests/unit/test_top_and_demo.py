@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from streamkd.errors import InputError
+from streamkd_service.demo import demo_config
 from streamkd_service.demo_media import DemoCamera, DemoClip, cache_folder, plan_cameras, read_clips
 from streamkd_service.top import Seen, drops_of, render, rows_of
 
@@ -106,3 +107,9 @@ def test_a_folder_without_clips_is_named(tmp_path):
 def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder().is_relative_to(tmp_path)
+
+
+def test_what_a_student_that_knew_nothing_has_learnt_is_not_taken_back_for_its_alarms(tmp_path):
+    cold, shipped = (demo_config(tmp_path, [], {}, 8400, student) for student in (tmp_path / "cold", None))
+    assert cold["refresh"]["watch_s"] == 0
+    assert "watch_s" not in shipped["refresh"]
