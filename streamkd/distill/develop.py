@@ -31,7 +31,7 @@ from streamkd.models.backbone import pretrained_backbone
 from streamkd.models.student import BACKBONE, Student, student_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -255,9 +255,9 @@ class Development:
         # At temperature 1: logits, up to a constant for each frame.
         return _HeldOut(outside, tuple(np.log(one + np.float32(1e-9)) for one in probs))
 
-    def _views(self, indices: Sequence[int]) -> list[UInt8Array]:
-        spec = self._spec
-        return [self._frames.load_view(self.records[i], spec).frames for i in indices]
+    def _views(self, indices: Sequence[int]) -> Iterator[UInt8Array]:
+        """One after the other: all of them together may not fit into memory."""
+        return (self._frames.load_view(self.records[i], self._spec).frames for i in indices)
 
     def _seen(self, indices: Sequence[int]) -> list[UInt8Array]:
         return [gaze_clip(views, self._spec) for views in self._views(indices)]

@@ -39,7 +39,7 @@ from streamkd.models.backbone import pretrained_backbone
 from streamkd.models.student import BACKBONE, Student, student_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -331,10 +331,10 @@ class Experiment:
         bounds = bootstrap_by_source(area, sources, rng=np.random.default_rng(0), rounds=500)
         return None if bounds is None else (round(bounds[0], 4), round(bounds[1], 4))
 
-    def _views(self, records: Sequence[ClipRecord]) -> list[UInt8Array]:
-        """Clips as cameras give them; the engine looks where something moves."""
+    def _views(self, records: Sequence[ClipRecord]) -> Iterator[UInt8Array]:
+        """Clips as cameras give them, one after the other; the engine looks where something moves."""
         spec = student_spec("unnamed", self.classes, background=self._request.background)
-        return [self._frames.load_view(one, spec).frames for one in records]
+        return (self._frames.load_view(one, spec).frames for one in records)
 
     def _seen(self, records: Sequence[ClipRecord]) -> list[UInt8Array]:
         spec = student_spec("unnamed", self.classes, background=self._request.background)

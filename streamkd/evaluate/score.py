@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from streamkd.engine.students import relive
 from streamkd.evaluate.calibrate import scored_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,11 +33,12 @@ def score_clip(engine: InferenceEngine, frames_rgb: UInt8Array) -> FloatArray:
     return score_clips(engine, [frames_rgb])[0]
 
 
-def score_clips(engine: InferenceEngine, clips: Sequence[UInt8Array], *, batch: int = 8) -> list[FloatArray]:
-    """The same for several clips, `batch` of them at a time as if they were cameras."""
+def score_clips(engine: InferenceEngine, clips: Iterable[UInt8Array], *, batch: int = 8) -> list[FloatArray]:
+    """The same for several clips, `batch` of them at a time as if they were cameras; no more are asked for at once."""
     results: list[FloatArray] = []
-    for start in range(0, len(clips), batch):
-        results += _score_together(engine, clips[start : start + batch])
+    rest = iter(clips)
+    while some := list(itertools.islice(rest, batch)):
+        results += _score_together(engine, some)
     return results
 
 

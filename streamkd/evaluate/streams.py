@@ -106,16 +106,19 @@ def evaluate_streams(
             f"No clip has a label that student {spec.version} knows ({', '.join(spec.classes)}).",
             hint="Rename the labels, or train a student on these clips.",
         )
-    views = [cache.load_view(record, spec).frames for record in known]
+
+    def view(index: int) -> UInt8Array:  # from the cache each time: all clips together may not fit into memory
+        return cache.load_view(known[index], spec).frames
+
     labels = [spec.classes.index(record.label) for record in known]
     rng = np.random.default_rng(seed)
-    order = long_order([len(one) for one in views], spec.rate_hz, rng, at_least_s=at_least_s)
-    long = _playing(engine, views, order, "long stream", progress)
+    order = long_order([len(view(index)) for index in range(len(known))], spec.rate_hz, rng, at_least_s=at_least_s)
+    long = _playing(engine, view, order, "long stream", progress)
     positive = [spec.classes[label] != spec.background for label in labels]
     plan = junctions(positive, [record.source for record in known], rng)
     joined: list[list[Played]] = []
     for number, one in enumerate(plan):
-        joined.append(play(engine, [views[i] for i in one.clips]))
+        joined.append(play(engine, map(view, one.clips)))
         progress("joined streams", (number + 1) / len(plan))
     settled, frame_labels = _settled(spec, long, [labels[i] for i in order])
     background = spec.classes.index(spec.background)
@@ -137,7 +140,7 @@ def evaluate_streams(
 
 def _playing(
     engine: InferenceEngine,
-    views: Sequence[UInt8Array],
+    view: Callable[[int], UInt8Array],
     order: Sequence[int],
     what: str,
     progress: Callable[[str, float], None],
@@ -145,7 +148,7 @@ def _playing(
     def told() -> Iterator[UInt8Array]:
         for number, index in enumerate(order):
             progress(what, number / len(order))
-            yield views[index]
+            yield view(index)
 
     found = play(engine, told())
     progress(what, 1.0)
