@@ -15,10 +15,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from streamkd.focus import CELL, busiest, frame_energy, to_cells
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from streamkd.bundle import FocusSpec, StudentSpec
@@ -139,6 +140,29 @@ def gaze_clip(views: UInt8Array, spec: StudentSpec) -> UInt8Array:
     return views[:, top : top + spec.input_size, left : left + spec.input_size].copy()
 
 
+def gaze_stretches(views: UInt8Array, spec: StudentSpec) -> list[tuple[int, UInt8Array]]:
+    """A recording as the student sees it: a stretch for each window, beginning with the frames that are seen again.
+
+    Args:
+        views: `[T, H, W, 3]` uint8 at the student's rate.
+        spec: Of the student.
+
+    Returns:
+        Index of the first frame and `[T', S, S, 3]` uint8 of each stretch, in order of time.
+    """
+    gaze = Gaze(spec)
+    stretches: list[tuple[int, list[UInt8Array]]] = [(0, [])]
+    for index, view in enumerate(views):
+        glance = gaze.look(view)
+        if glance.moved:
+            first = index - len(glance.again)
+            if stretches[-1][0] == first:  # seen again from its first frame on
+                stretches.pop()
+            stretches.append((first, list(glance.again)))
+        stretches[-1][1].append(glance.rgb)
+    return [(first, np.stack(frames)) for first, frames in stretches]
+
+
 def first_corner(views: UInt8Array, spec: StudentSpec) -> tuple[int, int]:
     """Top and left of the first window that the gaze is aimed at, in pixels of the view; the middle if it never is."""
     gaze = Gaze(spec)
@@ -148,4 +172,4 @@ def first_corner(views: UInt8Array, spec: StudentSpec) -> tuple[int, int]:
     return gaze.corner_px
 
 
-__all__ = ["Gaze", "Glance", "first_corner", "gaze_clip"]
+__all__ = ["Gaze", "Glance", "first_corner", "gaze_clip", "gaze_stretches"]

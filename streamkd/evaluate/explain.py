@@ -106,8 +106,15 @@ def _evidence(student: Student, front: Tensor, at: int, target: int, size: int) 
     return np.asarray(picture, dtype=np.float32).clip(min=0.0)
 
 
-def draw(explanation: Explanation, frames_rgb: UInt8Array, rate_hz: float) -> Image.Image:
-    """The key frames above, the same with the map over them below, each with its time and probability."""
+def draw(explanation: Explanation, frames_rgb: UInt8Array, rate_hz: float, *, start_s: float = 0.0) -> Image.Image:
+    """The key frames above, the same with the map over them below, each with its time and probability.
+
+    Args:
+        explanation: Of the clip.
+        frames_rgb: The clip, `[T, S, S, 3]` uint8.
+        rate_hz: Of its frames.
+        start_s: Time of its first frame.
+    """
     columns = len(explanation.frames)
     sheet = Image.new("RGB", (columns * _PANEL_PX, 2 * _PANEL_PX + _CAPTION_PX), "white")
     pen = ImageDraw.Draw(sheet)
@@ -116,7 +123,7 @@ def draw(explanation: Explanation, frames_rgb: UInt8Array, rate_hz: float) -> Im
         frame = Image.fromarray(frames_rgb[t]).resize((_PANEL_PX, _PANEL_PX), Image.Resampling.BILINEAR)
         sheet.paste(frame, (left, _CAPTION_PX))
         sheet.paste(_overlay(frame, explanation.maps[column]), (left, _CAPTION_PX + _PANEL_PX))
-        pen.text((left + 4, 3), f"{t / rate_hz:.1f} s  {explanation.label} {prob:.2f}", fill="black")
+        pen.text((left + 4, 3), f"{start_s + t / rate_hz:.1f} s  {explanation.label} {prob:.2f}", fill="black")
     return sheet
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkd.bundle import FocusSpec
-from streamkd.engine.gaze import Gaze, first_corner, gaze_clip
+from streamkd.engine.gaze import Gaze, first_corner, gaze_clip, gaze_stretches
 from streamkd.focus import CELL, busiest, focus_clip, frame_energy, motion_energy, to_cells, view_shape
 from streamkd.models.student import student_spec
 
@@ -149,3 +149,17 @@ def test_training_cuts_the_window_that_the_live_path_takes() -> None:
     live = [gaze.look(view).rgb for view in views]
     np.testing.assert_array_equal(gaze_clip(views, SPEC)[2:], np.stack(live[2:]))
     assert first_corner(views, SPEC) == gaze.corner_px
+
+
+def test_a_recording_is_cut_into_stretches_where_the_gaze_moves() -> None:
+    views = np.concatenate([_blinking(10, 0, 0), _blinking(12, 110, 150)])
+    (start, first), (moved, second) = gaze_stretches(views, SPEC)
+    assert start == 0
+    assert moved + len(second) == len(views)
+    np.testing.assert_array_equal(first, views[: len(first), :64, :64])
+    assert moved + SPEC.warmup_frames == len(first)
+
+
+def test_a_still_recording_is_one_stretch() -> None:
+    ((first, frames),) = gaze_stretches(np.zeros((6, 128, 176, 3), np.uint8), SPEC)
+    assert (first, len(frames)) == (0, 6)

@@ -58,25 +58,28 @@ def explain(
 
 def _draw(bundle: Bundle, path: Path, picture: Path, label: str | None, span: tuple[float, float]) -> dict[str, Any]:
     from streamkd.distill.bundles import load_student
-    from streamkd.engine.gaze import gaze_clip
+    from streamkd.engine.gaze import gaze_stretches
     from streamkd.evaluate.explain import draw, explain_clip
     from streamkd.media.clips import decode_clip
 
     spec = bundle.spec
-    frames = gaze_clip(
-        decode_clip(
-            path, spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect, start_s=span[0], end_s=span[1]
-        ).frames,
-        spec,
-    )
-    found = explain_clip(load_student(bundle), frames, label=label)
+    views = decode_clip(
+        path, spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect, start_s=span[0], end_s=span[1]
+    ).frames
+    student = load_student(bundle)
+    # A map is about one window: that of the stretch in which the class was surest.
+    stretches = gaze_stretches(views, spec)
+    long = [one for one in stretches if len(one[1]) > spec.warmup_frames] or stretches[-1:]
+    explained = [(first, frames, explain_clip(student, frames, label=label)) for first, frames in long]
+    first, frames, found = max(explained, key=lambda one: max(one[2].probs))
+    start_s = span[0] + first / spec.rate_hz
     try:
-        draw(found, frames, spec.rate_hz).save(picture, "PNG")
+        draw(found, frames, spec.rate_hz, start_s=start_s).save(picture, "PNG")
     except OSError as error:
         raise InputError(
             f"{picture} can't be written: {error.strerror}.", hint="Name another file with --out."
         ) from error
-    at_s = [round(span[0] + t / spec.rate_hz, 3) for t in found.frames]
+    at_s = [round(start_s + t / spec.rate_hz, 3) for t in found.frames]
     probs = [round(prob, 4) for prob in found.probs]
     return {"picture": str(picture), "model": spec.version, "label": found.label, "at_s": at_s, "probs": probs}
 
