@@ -32,4 +32,4 @@ format:
 	$(BIN)/ruff format .
 
 test: setup-test lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile  # two at a time: half of them wait for cameras, timeouts and processes
