@@ -14,7 +14,7 @@ from streamkd.errors import DependencyError, UnavailableError
 from streamkd.focus import focus_clip
 from streamkd.media.audio import AUDIO_RATE_HZ, MEL_BANDS, decode_audio, log_mel
 from streamkd.media.clips import decode_clip, decode_shaped
-from streamkd.models.backbone import HEAD_CHANNELS, Backbone, block_specs, pretrained_backbone
+from streamkd.models.backbone import HEAD_CHANNELS, Backbone, pretrained_backbone
 from streamkd.models.clip_features import clip_features, tap_blocks
 from streamkd.models.teachers.base import class_matrix, map_probs
 from streamkd.models.teachers.cache import digest
@@ -307,11 +307,6 @@ def frame_features(backbone: Backbone, frames: UInt8Array, max_frames: int) -> T
     return padded
 
 
-def frame_feature_size(name: str) -> int:
-    """D of `frame_features` for a backbone."""
-    return HEAD_CHANNELS + sum(block_specs(name)[index].c_out for index in tap_blocks(name))
-
-
 def _backward(key: FeatureKey, plain: Tensor) -> Tensor | None:
     """What a clip played in reverse gives, where that follows from how it is played forwards; else None."""
     if key.kind in {"backbone", "audio"}:  # neither looks at the order of frames, or at frames at all
@@ -371,7 +366,6 @@ __all__ = [
     "PoseSource",
     "Poses",
     "audio_features",
-    "frame_feature_size",
     "frame_features",
     "mirror_poses",
     "reverse_frames",
