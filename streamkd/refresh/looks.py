@@ -1,7 +1,7 @@
 """The look of a camera group (light, contrast, colour, noise), and labelled clips restyled to it.
 
 So the gate can ask how a candidate does on human labels *as this site's cameras would show them*. Measured and applied
-at the student's input size. Compression is not imitated yet.
+at the size of the student's view. Compression is not imitated yet.
 """
 
 from __future__ import annotations
