@@ -85,9 +85,14 @@ def analyse_recording(
 
 
 def frames_of(path: Path, engine: InferenceEngine, camera_id: str) -> Iterator[Frame]:
-    """The due frames of a recording, at the model's rate and size."""
+    """The due frames of a recording, at the model's rate and size, decoded as a camera with the default settings is."""
     return read_recording(
-        path, engine.spec.rate_hz, engine.spec.view_size, keep_aspect=engine.spec.keeps_aspect, camera_id=camera_id
+        path,
+        engine.spec.rate_hz,
+        engine.spec.view_size,
+        keep_aspect=engine.spec.keeps_aspect,
+        skip_loop_filter=CameraConfig.model_fields["skip_loop_filter"].default,
+        camera_id=camera_id,
     )
 
 

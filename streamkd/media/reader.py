@@ -20,7 +20,7 @@ from streamkd.media.flow import FlowCounts, PacketFlow
 from streamkd.media.freshness import DRIFT, LOOSE_DRIFT, FreshnessGate, LaggingError
 from streamkd.media.liveness import SightWatch, StallWatch
 from streamkd.media.reconnect import BackOff, Link, Phase, Signal, connecting, transition
-from streamkd.media.recording import read_recording
+from streamkd.media.recording import LOOP_FILTER, read_recording
 from streamkd.media.source import SourceStats, open_camera
 from streamkd.media.stillness import Stillness
 from streamkd.media.timestamps import DEFAULT_INTERVAL_S
@@ -42,7 +42,6 @@ _PACE_JUMP_S = 2.0
 # What the socket collects meanwhile stays small; a nap that is shorter than a few context switches saves nothing.
 _LONGEST_NAP_S, _SHORTEST_NAP_S, _NAP_EARLY_S = 0.25, 0.01, 0.002
 KEYFRAMES_PACE = 3
-LOOP_FILTER = {"none": "default", "nonkey": "nokey", "all": "all"}  # by our name: ffmpeg's
 
 
 @dataclass(frozen=True, slots=True)

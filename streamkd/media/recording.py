@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamkd.media.source import DecodedFrame, Source
     from streamkd.types import Frame
 
+LOOP_FILTER = {"none": "default", "nonkey": "nokey", "all": "all"}  # by our name: ffmpeg's
 MAX_UPLOAD_PIXELS = 4096 * 2304  # 4K, with room
 _TRUNCATED_SHARE = 0.9
 _TRUNCATED_S = 1.0
@@ -27,6 +28,7 @@ def read_recording(
     size: int,
     *,
     keep_aspect: bool = False,
+    skip_loop_filter: str = "none",
     camera_id: str = "recording",
     clock: Clock | None = None,
 ) -> Iterator[Frame]:
@@ -37,6 +39,7 @@ def read_recording(
         rate_hz: Of the student.
         size: Height and width of the pictures that the student gets.
         keep_aspect: The picture keeps its proportions, and `size` is its shorter side.
+        skip_loop_filter: As a camera's setting of that name; what is left out live has to be left out here as well.
         camera_id: Name in the frames.
         clock: For `received_s`; scores do not depend on it.
 
@@ -44,7 +47,7 @@ def read_recording(
         UnsupportedMediaError: The file is missing, empty, truncated, or not a video.
     """
     due = DueFrames(camera_id, rate_hz, size, keep_aspect=keep_aspect)
-    yield from _read(path, str(path), due, clock or SystemClock(), RECORDING_FORMATS, None, None)
+    yield from _read(path, str(path), due, clock or SystemClock(), RECORDING_FORMATS, None, None, skip_loop_filter)
 
 
 def decode_upload(
@@ -55,6 +58,7 @@ def decode_upload(
     max_duration_s: float,
     max_pixels: int = MAX_UPLOAD_PIXELS,
     keep_aspect: bool = False,
+    skip_loop_filter: str = "none",
     camera_id: str = "upload",
     name: str = "",
     clock: Clock | None = None,
@@ -70,6 +74,7 @@ def decode_upload(
         max_duration_s: Longest clip.
         max_pixels: Largest picture, width times height.
         keep_aspect: The picture keeps its proportions, and `size` is its shorter side.
+        skip_loop_filter: As a camera's setting of that name; what is left out live has to be left out here as well.
         camera_id: Name in the frames.
         name: What the sender called it, for messages; the file's own name if empty.
         clock: For `received_s`.
@@ -80,7 +85,7 @@ def decode_upload(
     """
     due = DueFrames(camera_id, rate_hz, size, keep_aspect=keep_aspect)
     clock = clock or SystemClock()
-    yield from _read(path, name or path.name, due, clock, UPLOAD_FORMATS, max_duration_s, max_pixels)
+    yield from _read(path, name or path.name, due, clock, UPLOAD_FORMATS, max_duration_s, max_pixels, skip_loop_filter)
 
 
 def _read(
@@ -91,6 +96,7 @@ def _read(
     formats: str,
     max_duration_s: float | None,
     max_pixels: int | None,
+    skip_loop_filter: str,
 ) -> Iterator[Frame]:
     if path.is_file() and path.stat().st_size == 0:
         raise UnsupportedMediaError(f"{name} is empty.", hint="Send the whole file.")
@@ -99,6 +105,7 @@ def _read(
     try:
         with open_recording(path, clock, formats=formats) as source:
             _check(name, source.info.duration_s, source.info.width * source.info.height, max_duration_s, max_pixels)
+            source.skip_loop_filter(LOOP_FILTER[skip_loop_filter])
             due.restart(fps=source.info.fps)
             frames = source.frames()
             while True:
@@ -146,4 +153,4 @@ def _check_whole(name: str, source: Source, seen_s: float, *, failed: bool, any_
         )
 
 
-__all__ = ["MAX_UPLOAD_PIXELS", "decode_upload", "read_recording"]
+__all__ = ["LOOP_FILTER", "MAX_UPLOAD_PIXELS", "decode_upload", "read_recording"]

@@ -30,6 +30,7 @@ def analyse_clip(path: Path, filename: str, bundle_path: Path, events: EventsCon
         spec.view_size,
         max_duration_s=max_s,
         keep_aspect=spec.keeps_aspect,
+        skip_loop_filter=camera.skip_loop_filter,
         camera_id=camera.id,
         name=filename,
     )
