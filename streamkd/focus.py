@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streamkd.types import UInt8Array
 
 CELL = 4  # pixels; motion is measured on means of CELL x CELL
+LONGEST = 4  # sides of a view, long to short
 NOISE_LEVELS = 4.0  # grey levels; what sensors and encoders change from frame to frame where nothing happens
 _GREEN = 1  # stands for luma: the largest part of it, and no arithmetic
 
@@ -87,13 +88,17 @@ def focus_clip(frames: UInt8Array, size: int) -> UInt8Array:
 def view_shape(width: int, height: int, short_side: int) -> tuple[int, int]:
     """Width and height of a picture whose shorter side becomes `short_side`, both multiples of a cell.
 
+    A picture more than four times as long as it is short is squeezed to that: its size stays bounded.
+
     Args:
         width: Of the camera's picture, in pixels.
         height: The same.
         short_side: In pixels, a multiple of 4.
     """
     scale = short_side / min(width, height)
-    wide, tall = (max(round(side * scale / CELL) * CELL, short_side) for side in (width, height))
+    wide, tall = (
+        min(max(round(side * scale / CELL) * CELL, short_side), LONGEST * short_side) for side in (width, height)
+    )
     return wide, tall
 
 

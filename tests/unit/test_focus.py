@@ -66,7 +66,13 @@ def test_no_window_has_more_energy(seed: int, side: int, shape: tuple[int, int])
 
 @pytest.mark.parametrize(
     ("size", "shape"),
-    [((640, 480), (428, 320)), ((1920, 1080), (568, 320)), ((480, 640), (320, 428)), ((64, 64), (320, 320))],
+    [
+        ((640, 480), (428, 320)),
+        ((1920, 1080), (568, 320)),
+        ((480, 640), (320, 428)),
+        ((64, 64), (320, 320)),
+        ((1920, 16), (1280, 320)),
+    ],
 )
 def test_views_keep_their_proportions(size: tuple[int, int], shape: tuple[int, int]) -> None:
     assert view_shape(*size, 320) == shape
