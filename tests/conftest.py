@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+_LONGEST = {"test_refresh.py", "test_bench.py", "test_distill_quantise.py"}  # minutes each
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
@@ -34,3 +35,9 @@ def shared_data() -> Path:
 def demo_clips() -> Path:
     """A folder with clips.csv: real clips that ship with the tests."""
     return REPOSITORY / "tests" / "data" / "demo"
+
+
+@pytest.hookimpl(trylast=True)  # after the order was drawn
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: of two processes, none shall wait for the other's last file."""
+    items.sort(key=lambda item: (item.path.name not in _LONGEST, "e2e" not in item.path.parts))
