@@ -11,8 +11,11 @@ _LONGEST = {"test_refresh.py", "test_bench.py", "test_distill_quantise.py"}  # m
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
+@pytest.hookimpl(trylast=True)  # after the order was drawn
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `shared` skip with a reason where the footage is not there."""
+    """Long files come first; tests marked `shared` skip with a reason where the footage is not there."""
+    # Of two processes, none shall wait for the other's last file.
+    items.sort(key=lambda item: (item.path.name not in _LONGEST, "e2e" not in item.path.parts))
     if SHARED_DATA.is_dir():
         return
     skip = pytest.mark.skip(reason="the footage under ../shared/data is not here")
@@ -35,9 +38,3 @@ def shared_data() -> Path:
 def demo_clips() -> Path:
     """A folder with clips.csv: real clips that ship with the tests."""
     return REPOSITORY / "tests" / "data" / "demo"
-
-
-@pytest.hookimpl(trylast=True)  # after the order was drawn
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first: of two processes, none shall wait for the other's last file."""
-    items.sort(key=lambda item: (item.path.name not in _LONGEST, "e2e" not in item.path.parts))
