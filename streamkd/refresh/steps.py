@@ -207,9 +207,13 @@ def lack_of_footage(harvest: Harvest) -> str | None:
 
 
 def teach_job(work: Path, plan: RefreshPlan, harvest: Harvest, threads: int) -> Job:
-    """The teacher labels every clip; its members for training and its judges are kept apart in the labels."""
+    """The teacher labels the clips that are trained on or held out; its members and its judges are kept apart.
+
+    Clips that share a moment with a held-out one serve as examples of the group's look alone, and need no label.
+    """
     out = work / "labels"
-    kwargs = {"teacher_dir": plan.teacher, "clips": list(harvest.paths), "out": out, "threads": threads}
+    clips = [harvest.paths[index] for index in sorted({*harvest.train, *harvest.held_out})]
+    kwargs = {"teacher_dir": plan.teacher, "clips": clips, "out": out, "threads": threads}
     return Job("streamkd.distill.job:label_clips", kwargs, out / "labels.json")
 
 
