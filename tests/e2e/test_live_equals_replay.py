@@ -56,7 +56,7 @@ def live_results(camera: CameraConfig, version: str) -> list[FrameResult]:
 def pairs(rtsp: RtspServer, recording: Path) -> list[tuple[FrameResult, FrameResult]]:
     """(live, replayed) for the frames that the live path has analysed: while it connects it drops some."""
     engine = open_engine(SHIPPED_STUDENT)
-    camera = CameraConfig(id="gate", url=SecretStr(rtsp.url("gate")), skip_loop_filter="none", skip_still=False)
+    camera = CameraConfig(id="gate", url=SecretStr(rtsp.url("gate")), skip_still=False)
     live = [result for result in live_results(camera, engine.version) if result.segment == 0]
     times = iter([result.pts_s for result in live])
     frames, wanted_s = [], next(times)
