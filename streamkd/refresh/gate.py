@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from streamkd.refresh.bounds import mean_bounds, unit_means
+from streamkd.refresh.bounds import MeanBounds, mean_bounds, unit_means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -208,36 +208,27 @@ def _gain(one: Paired) -> NDArray[np.float64]:
 
 
 def _safety(one: Paired, limits: GateLimits, rng: np.random.Generator) -> Check:
-    gain = _gain(one)
-    bounds = mean_bounds(gain, limits.confidence, rng, rounds=limits.rounds)
+    bounds = mean_bounds(_gain(one), limits.confidence, rng, rounds=limits.rounds)
     look = "" if one.name == AS_FILMED else f" in the look of camera group {one.name}"
     if bounds.n < limits.min_units:
         reason = (
             f"not enough evidence: the labelled clips{look} come from {bounds.n} sources, {limits.min_units} needed"
         )
         return Check("safety", one.name, passed=False, reason=reason, units=bounds.n)
-    passed = bounds.low > -limits.safety_margin
-    verdict = "no loss" if passed else "a loss can't be ruled out"
-    reason = f"{verdict} on labelled clips{look} ({bounds.mean:+.3f}, at least {bounds.low:+.3f})"
-    return Check(
-        "safety", one.name, passed, reason, bounds.mean, bounds.low, bounds.high, -limits.safety_margin, bounds.n
+    return _within(
+        one, bounds, limits.safety_margin, ("no loss", "a loss can't be ruled out"), f"on labelled clips{look}"
     )
 
 
 def _site_safety(one: Paired, limits: GateLimits, rng: np.random.Generator) -> Check:
-    gain = _gain(one)
-    bounds = mean_bounds(gain, limits.confidence, rng, rounds=limits.rounds)
+    bounds = mean_bounds(_gain(one), limits.confidence, rng, rounds=limits.rounds)
     if bounds.n < limits.min_units:
         # A camera that was away during the harvest must not block the others; the anchor clips in its group's look do
         # stand for it.
         reason = f"camera group {one.name} gave {bounds.n} held-out moments only; judged by labelled clips alone"
         return Check("safety", one.name, passed=True, reason=reason, units=bounds.n)
-    passed = bounds.low > -limits.site_margin
-    verdict = "no drift" if passed else "drift can't be ruled out"
-    reason = f"{verdict} from the judges in camera group {one.name} ({bounds.mean:+.3f}, at least {bounds.low:+.3f})"
-    return Check(
-        "safety", one.name, passed, reason, bounds.mean, bounds.low, bounds.high, -limits.site_margin, bounds.n
-    )
+    where = f"from the judges in camera group {one.name}"
+    return _within(one, bounds, limits.site_margin, ("no drift", "drift can't be ruled out"), where)
 
 
 def _operator_safety(one: Paired, limits: GateLimits, rng: np.random.Generator) -> Check:
@@ -245,12 +236,15 @@ def _operator_safety(one: Paired, limits: GateLimits, rng: np.random.Generator) 
     if bounds.n < limits.min_units:
         reason = f"operators have judged {bounds.n} hours of events with clips only; judged by the rest alone"
         return Check("safety", one.name, passed=True, reason=reason, units=bounds.n)
-    passed = bounds.low > -limits.site_margin
-    verdict = "no loss" if passed else "a loss can't be ruled out"
-    reason = f"{verdict} on events that operators judged ({bounds.mean:+.3f}, at least {bounds.low:+.3f})"
-    return Check(
-        "safety", one.name, passed, reason, bounds.mean, bounds.low, bounds.high, -limits.site_margin, bounds.n
-    )
+    words = ("no loss", "a loss can't be ruled out")
+    return _within(one, bounds, limits.site_margin, words, "on events that operators judged")
+
+
+def _within(one: Paired, bounds: MeanBounds, margin: float, words: tuple[str, str], where: str) -> Check:
+    """Safe if the lower bound of the gain lies above `-margin`; `words` say so, or that it does not."""
+    passed = bounds.low > -margin
+    reason = f"{words[0] if passed else words[1]} {where} ({bounds.mean:+.3f}, at least {bounds.low:+.3f})"
+    return Check("safety", one.name, passed, reason, bounds.mean, bounds.low, bounds.high, -margin, bounds.n)
 
 
 def _benefit(one: Paired, limits: GateLimits, rng: np.random.Generator, *, groups: int) -> Check:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from streamkd.errors import NotFoundError, StoreError
+from streamkd.errors import StoreError
 from streamkd.store.changes import record_changes
 from streamkd.store.database import Database
-from streamkd.store.events import no_event, record_of
+from streamkd.store.events import record_of, stored_event, stored_file
 from streamkd.store.media import clip_name, write_chunk
 from streamkd.store.records import Change, JudgedClip
 from streamkd.store.schema import EventRow
@@ -39,9 +39,7 @@ class ClipStore:
             StoreError: The file or the database can't be written, or an earlier piece is missing.
         """
         with self._db.read() as session:
-            row = session.get(EventRow, event_id)
-            if row is None:
-                raise no_event(event_id)
+            row = stored_event(session, event_id)
             if row.clip is not None:
                 return []
             start_utc = row.start_utc
@@ -57,9 +55,7 @@ class ClipStore:
 
     def _attach(self, event_id: str, name: str) -> list[Change]:
         with self._db.write() as session:
-            row = session.get(EventRow, event_id)
-            if row is None:
-                raise no_event(event_id)  # retention was quicker; it sweeps the file
+            row = stored_event(session, event_id)  # it may be gone: retention was quicker, and sweeps the file
             row.clip = name
             row.revision += 1
             return record_changes(session, self._db.clock, [("event", "updated", event_json(record_of(row)))])
@@ -92,15 +88,9 @@ class ClipStore:
             NotFoundError: There is no such event, or it has no clip (yet, or any more).
         """
         with self._db.read() as session:
-            row = session.get(EventRow, event_id)
-            if row is None:
-                raise no_event(event_id)
-            if row.clip is not None and (media_dir / row.clip).is_file():
-                return media_dir / row.clip
-        raise NotFoundError(
-            f"Event {event_id} has no clip.",
-            hint="It had none (events.clips), or retention has deleted it (store.media_quota_mb).",
-        )
+            name = stored_event(session, event_id).clip
+        hint = "It had none (events.clips), or retention has deleted it (store.media_quota_mb)."
+        return stored_file(media_dir, name, f"Event {event_id} has no clip.", hint)
 
 
 def _judged(row: EventRow, media_dir: Path) -> JudgedClip:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy import Select, func, literal, select, tuple_
+from sqlalchemy.orm import Session
 
 from streamkd.errors import InputError, NotFoundError
 from streamkd.store.changes import Draft, record_changes
@@ -93,9 +94,7 @@ class EventStore:
             NotFoundError: There is no such event.
         """
         with self._db.write() as session:
-            row = session.get(EventRow, event_id)
-            if row is None:
-                raise no_event(event_id)
+            row = stored_event(session, event_id)
             note = row.note if note is None else note
             if (row.verdict, row.note) != (verdict, note):
                 row.verdict, row.note = verdict, note
@@ -110,10 +109,7 @@ class EventStore:
             NotFoundError: There is no such event.
         """
         with self._db.read() as session:
-            row = session.get(EventRow, event_id)
-            if row is None:
-                raise no_event(event_id)
-            return record_of(row)
+            return record_of(stored_event(session, event_id))
 
     def list_events(self, query: EventQuery) -> EventPage:
         """A page of events, newest first; new events do not shift later pages.
@@ -151,15 +147,9 @@ class EventStore:
             NotFoundError: There is no such event, or it has no picture (any more).
         """
         with self._db.read() as session:
-            row = session.get(EventRow, event_id)
-            if row is None:
-                raise no_event(event_id)
-            if row.snapshot is not None and (media_dir / row.snapshot).is_file():
-                return media_dir / row.snapshot
-        raise NotFoundError(
-            f"Event {event_id} has no snapshot.",
-            hint="It had none, or retention has deleted it (store.media_quota_mb).",
-        )
+            name = stored_event(session, event_id).snapshot
+        hint = "It had none, or retention has deleted it (store.media_quota_mb)."
+        return stored_file(media_dir, name, f"Event {event_id} has no snapshot.", hint)
 
 
 def encode_cursor(record: EventRecord) -> str:
@@ -279,9 +269,36 @@ def record_of(row: EventRow) -> EventRecord:
     )
 
 
-def no_event(event_id: str) -> NotFoundError:
-    """The error for an id that no event has."""
-    return NotFoundError(f"There is no event {event_id!r}.", hint="It may be older than store.retention_days.")
+def stored_event(session: Session, event_id: str) -> EventRow:
+    """The event's row.
+
+    Raises:
+        NotFoundError: There is no such event.
+    """
+    row = session.get(EventRow, event_id)
+    if row is None:
+        raise NotFoundError(f"There is no event {event_id!r}.", hint="It may be older than store.retention_days.")
+    return row
 
 
-__all__ = ["MAX_LIMIT", "EventStore", "decode_cursor", "encode_cursor", "no_event", "page_statement", "record_of"]
+def stored_file(media_dir: Path, name: str | None, missing: str, hint: str) -> Path:
+    """Where a file of an event lies.
+
+    Raises:
+        NotFoundError: It has none, or the file is no longer there.
+    """
+    if name is None or not (media_dir / name).is_file():
+        raise NotFoundError(missing, hint=hint)
+    return media_dir / name
+
+
+__all__ = [
+    "MAX_LIMIT",
+    "EventStore",
+    "decode_cursor",
+    "encode_cursor",
+    "page_statement",
+    "record_of",
+    "stored_event",
+    "stored_file",
+]
