@@ -6,33 +6,28 @@ from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, Field
+from pydantic.dataclasses import dataclass
 
-from streamkd_service.api.schemas.base import described, example_of
+from streamkd_service.api.schemas.base import described
+from streamkd_service.runtime.ports import WorkerView
+
+_WORKER = {
+    "worker_id": "worker-0",
+    "node": "cam-server",
+    "alive": True,
+    "cameras": 4,
+    "last_report_age_s": 0.2,
+    "rss_bytes": 310_000_000,
+    "cpu_s": 812.5,
+    "restarts": 0,
+    "slowed_cameras": 0,
+}
 
 
-class WorkerOut(BaseModel):
+@dataclass(frozen=True, config=described(**_WORKER))
+class WorkerOut(WorkerView):
     """A process of the live path."""
 
-    model_config = described(
-        worker_id="worker-0",
-        node="cam-server",
-        alive=True,
-        cameras=4,
-        last_report_age_s=0.2,
-        rss_bytes=310_000_000,
-        cpu_s=812.5,
-        restarts=0,
-        slowed_cameras=0,
-    )
-
-    worker_id: str
-    node: str
-    alive: bool
-    cameras: int
-    last_report_age_s: float | None
-    rss_bytes: int
-    cpu_s: float
-    restarts: int
     slowed_cameras: int = Field(description="cameras at a lower rate, because the machine can't do it all")
 
 
@@ -45,7 +40,7 @@ class SystemOut(BaseModel):
         uptime_s=3600.0,
         ready=True,
         model_version="shipped",
-        workers=[example_of(WorkerOut)],
+        workers=[_WORKER],
         cameras_by_state={"online": 3, "backing_off": 1},
         open_events=0,
         store="sqlite",
