@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamkd.errors import ConfigError
+from streamkd.yamlfile import Lines, read_yaml
 
 CameraId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 SHIPPED = "shipped"
@@ -262,9 +262,11 @@ def load_config(path: Path | None, *, environ: dict[str, str] | None = None) -> 
     """
     variables = dict(os.environ) if environ is None else environ
     data: dict[str, Any] = {}
-    lines: dict[tuple[str | int, ...], int] = {}
+    lines: Lines = {}
     if path is not None:
-        data, lines = _read_yaml(path)
+        data, lines = read_yaml(path, "Configuration", example="cameras")
+        # A section whose every line is commented out.
+        data = {key: value for key, value in data.items() if value is not None or key not in Config.model_fields}
     _apply_environ(data, variables)
     _expand(data, variables)
     try:
@@ -273,58 +275,6 @@ def load_config(path: Path | None, *, environ: dict[str, str] | None = None) -> 
         raise ConfigError(
             _describe(error, path, lines), hint="Every key is described in docs/reference/config.md."
         ) from None
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"Configuration {path} can't be read: {error.strerror}.", hint="Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"Configuration {path} is not UTF-8 text.", hint="Name a YAML file.") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(f"{path}{line}: {problem}.", hint="Check the indentation and quotes.") from error
-    if data is None:
-        return {}, {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: the file must hold keys such as 'cameras:', not a {type(data).__name__}.")
-    lines: dict[tuple[str | int, ...], int] = {}
-    try:
-        _collect_lines(node, (), lines)
-    except _TwiceError as error:
-        raise ConfigError(f"{path}, {error}.", hint="Join the two, or remove one.") from None
-    # A section whose every line is commented out.
-    return {key: value for key, value in data.items() if value is not None or key not in Config.model_fields}, lines
-
-
-class _TwiceError(Exception):
-    """YAML would silently keep the last of two equal keys."""
-
-
-def _collect_lines(
-    node: yaml.Node | None, where: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]
-) -> None:
-    if node is None:
-        return
-    lines.setdefault(where, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            line, name = key.start_mark.line + 1, (*where, key.value)
-            if key.value in seen:
-                raise _TwiceError(f"line {line}: {'.'.join(map(str, name))}: this key stands twice")
-            seen.add(key.value)
-            lines[name] = line
-            _collect_lines(value, name, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _collect_lines(value, (*where, index), lines)
 
 
 def _apply_environ(data: dict[str, Any], environ: dict[str, str]) -> None:
@@ -364,7 +314,7 @@ _IN_WORDS = {
 }
 
 
-def _describe(error: ValidationError, path: Path | None, lines: dict[tuple[str | int, ...], int]) -> str:
+def _describe(error: ValidationError, path: Path | None, lines: Lines) -> str:
     rows = []
     for problem in error.errors(include_input=False, include_url=False):
         where = tuple(problem["loc"])

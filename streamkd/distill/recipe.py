@@ -12,12 +12,12 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from streamkd.distill.terms import REGISTRY, Term
 from streamkd.distill.train import FitConfig
 from streamkd.errors import ConfigError
+from streamkd.yamlfile import Lines, read_yaml
 
 
 class _Strict(BaseModel):
@@ -184,22 +184,8 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: The file can't be read or is wrong; the message names file, line and key.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        node, data = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except OSError as error:
-        hint = f"Name a file, or one of the shipped recipes: {', '.join(shipped_recipes())}."
-        raise ConfigError(f"Recipe {path} can't be read: {error.strerror}.", hint=hint) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"Recipe {path} is not UTF-8 text.", hint="Name a YAML file.") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{line}: not YAML.", hint="Check the indentation and quotes.") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a recipe holds keys such as 'objectives:'.", hint="See the shipped recipes.")
-    lines: dict[tuple[str | int, ...], int] = {}
-    _collect_lines(node, (), lines)
+    hint = f"Name a file, or one of the shipped recipes: {', '.join(shipped_recipes())}."
+    data, lines = read_yaml(path, "Recipe", example="objectives", hint=hint)
     try:
         return Recipe.model_validate({"name": path.stem, **data})
     except ValidationError as error:
@@ -219,22 +205,7 @@ def find_recipe(name: str) -> Recipe:
     return load_recipe(shipped_recipes().get(name, Path(name)))
 
 
-def _collect_lines(
-    node: yaml.Node | None, where: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]
-) -> None:
-    if node is None:
-        return
-    lines.setdefault(where, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            lines[*where, key.value] = key.start_mark.line + 1
-            _collect_lines(value, (*where, key.value), lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _collect_lines(value, (*where, index), lines)
-
-
-def _describe(error: ValidationError, path: Path, lines: dict[tuple[str | int, ...], int]) -> str:
+def _describe(error: ValidationError, path: Path, lines: Lines) -> str:
     rows: list[str] = []
     for problem in error.errors(include_input=False, include_url=False):
         where = tuple(problem["loc"])
