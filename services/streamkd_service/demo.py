@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 import streamkd
 from streamkd.errors import DependencyError, InputError, StreamkdError, UnavailableError
+from streamkd.shipped import SHIPPED_STUDENT
 from streamkd_service.cli import EXIT_INTERRUPTED
 from streamkd_service.client import ApiClient
 from streamkd_service.demo_media import DUSK, DemoCamera, cache_folder, plan_cameras, read_clips
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _REPOSITORY = Path(streamkd.__file__).resolve().parents[1]
-_SHIPPED_STUDENT = Path(streamkd.__file__).resolve().parent / "assets" / "student"
 _SYSTEM_PYTHON = "/usr/bin/python3"  # GStreamer's bindings come with Debian's Python
 _LEAST_DURATION_S = 300.0
 _SERVER_START_S = 15.0
@@ -144,7 +144,7 @@ def _cold_student(clips: Path, folder: Path, console: Console) -> Path:
     out = folder / "cold-start"
     with console.status("Making a student that knows nothing yet (about 20 s)"):
         made = subprocess.run(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "streamkd.distill.cold", str(_SHIPPED_STUDENT), str(clips), str(out)],
+            [sys.executable, "-m", "streamkd.distill.cold", str(SHIPPED_STUDENT), str(clips), str(out)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

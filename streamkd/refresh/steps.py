@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import streamkd
-from streamkd.config import SHIPPED
 from streamkd.distill.labels import read_labels
 from streamkd.errors import InputError
 from streamkd.evaluate.dataset import read_dataset
 from streamkd.refresh.gate import GateLimits
 from streamkd.refresh.moments import as_cells, split_moments
+from streamkd.shipped import SHIPPED_ANCHOR, SHIPPED_TEACHER, asset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 SHUFFLED_LABELS = "shuffled_labels"
 MIN_TRAIN_CLIPS = 4
 MIN_LABEL_SPREAD = 0.12
-_ASSETS = Path(streamkd.__file__).parent / "assets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +113,8 @@ class Job:
 def plan_from(config: RefreshConfig, **given: Any) -> RefreshPlan:
     """A plan with what the configuration says; `given` holds the rest and overrides it where not None."""
     values: dict[str, Any] = {
-        "teacher": _asset(config.teacher, "teacher"),
-        "anchor_dir": _asset(config.anchor_dir, "anchor"),
+        "teacher": asset(config.teacher, SHIPPED_TEACHER),
+        "anchor_dir": asset(config.anchor_dir, SHIPPED_ANCHOR),
         "replay_dir": None if config.replay_dir is None else config.replay_dir.expanduser().resolve(),
         "harvest_s": config.harvest_s,
         "clip_s": config.clip_s,
@@ -128,10 +126,6 @@ def plan_from(config: RefreshConfig, **given: Any) -> RefreshPlan:
         "self_test": None,
     }
     return RefreshPlan(**values | {name: value for name, value in given.items() if value is not None})
-
-
-def _asset(name: str, shipped: str) -> Path:
-    return _ASSETS / shipped if name == SHIPPED else Path(name).expanduser().resolve()
 
 
 def save_plan(work: Path, plan: RefreshPlan) -> None:

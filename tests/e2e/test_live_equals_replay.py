@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from streamkd.config import CameraConfig, EventsConfig, StudentConfig
 from streamkd.engine import open_engine
 from streamkd.replay import analyse_frames, collect, frames_of
+from streamkd.shipped import SHIPPED_STUDENT
 from streamkd.types import FrameResult
-from streamkd_service.runtime.models import SHIPPED_STUDENT
 from streamkd_service.runtime.ports import Assignment, ReportReply, WorkerReport
 from streamkd_service.runtime.worker import Worker
 from tests.processes import RtspServer, wait_for

@@ -15,8 +15,7 @@ from streamkd.bundle import read_bundle
 from streamkd.distill.develop import split_classes
 from streamkd.errors import TrainingError
 from streamkd.evaluate.dataset import read_dataset
-from streamkd_service.cli import main
-from streamkd_service.cli import train as commands
+from streamkd_service.cli import main, needs
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def test_a_missing_background_names_the_labels(few_clips):
 
 
 def test_without_torch_the_extra_is_named(few_clips, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "find_spec", lambda name: None)
+    monkeypatch.setattr(needs, "find_spec", lambda name: None)
     status, _, err = run(capsys, "train", "--data", few_clips, "--out", tmp_path / "x")
     assert status == 2
     assert "pip install 'streamkd[train]'" in err

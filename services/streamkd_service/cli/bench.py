@@ -12,15 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streamkd_service.cli.options import JsonOption, ModelOption, QuickOption, ReportOption
+from streamkd_service.cli.screen import say
 from streamkd_service.cli.train import resolve_model
 
 if TYPE_CHECKING:
     from streamkd_service.bench.sections import Table as Cells
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else.")]
-QuickOption = Annotated[bool, typer.Option("--quick", help="A small version of everything.")]
-ReportOption = Annotated[Path | None, typer.Option("--report", help="Put the result's section into this document.")]
-ModelOption = Annotated[str, typer.Option("--model", help="'shipped', a version, or the folder of a bundle.")]
 
 
 def engine(
@@ -61,7 +58,7 @@ def decode(
         1 if quick else rounds,
         accuracy_on=accuracy or (),
         bundle=resolve_model(model),
-        say=_say,
+        say=say,
     )
     notes = [f"{ENCODING}. CPU time of the reading threads, a picture that came; 5 of 15 pictures are converted."]
     _show("decode", "Reading a stream", asdict(result), decode_tables(result), notes, as_json=as_json, report=report)
@@ -86,16 +83,18 @@ def streams(
     from streamkd_service.bench.sections import STREAMS_NOTE, streams_tables
     from streamkd_service.bench.streams import StreamsOptions, run_streams
 
+    if quick:
+        cameras, seconds, floor = min(cameras, 4), min(seconds, 5.0), min(floor, 3.0)
     options = StreamsOptions(
-        cameras=min(cameras, 4) if quick else cameras,
-        seconds=min(seconds, 5.0) if quick else seconds,
+        cameras=cameras,
+        seconds=seconds,
         bundle=resolve_model(model),
         still=still,
         workers=workers,
-        floor_s=min(floor, 3.0) if quick else floor,
+        floor_s=floor,
         settings=dict(word.partition("=")[::2] for word in setting or ()),
     )
-    results = [run_streams(options, _say) for _ in range(runs)]
+    results = [run_streams(options, say) for _ in range(runs)]
     found: Any = asdict(results[0]) if runs == 1 else {"runs": [asdict(result) for result in results]}
     name = f"streams-{options.cameras}{'-still' if still else ''}"
     title = f"{options.cameras} live cameras{f', {still:.0%} of them still' if still else ''}"
@@ -114,17 +113,10 @@ def compare(
     from streamkd_service.bench.compare import CompareOptions, run_compare
     from streamkd_service.bench.sections import compare_tables
 
-    options = CompareOptions(
-        cameras=min(cameras, 2) if quick else cameras,
-        seconds=min(seconds, 5.0) if quick else seconds,
-        bundle=resolve_model(model),
-    )
-    result = run_compare(options, _say)
+    if quick:
+        cameras, seconds = min(cameras, 2), min(seconds, 5.0)
+    result = run_compare(CompareOptions(cameras=cameras, seconds=seconds, bundle=resolve_model(model)), say)
     _show("compare", "Others", asdict(result), compare_tables(result), result.notes(), as_json=as_json, report=report)
-
-
-def _say(what: str) -> None:
-    print(f"… {what}", file=sys.stderr)
 
 
 def _show(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from streamkd_service.bench.report import machine
 from streamkd_service.cli.needs import need_torch
-from streamkd_service.cli.train import CacheOption, _bars
+from streamkd_service.cli.options import CacheOption
+from streamkd_service.cli.screen import bars, warn
 
 RESULTS = Path("docs/results/distillation.jsonl")
 REPORT = Path("docs/results/distillation.md")
@@ -64,9 +64,8 @@ def distillation(
         notes=NOTES,
         budget=FullBudget(trunk_epochs=epochs),
     )
-    console = Console(stderr=True)
-    with _bars(console) as progress:
-        found = run_bench(request, progress, lambda line: console.print(f"[yellow]{line}", highlight=False))
+    with bars() as progress:
+        found = run_bench(request, progress, warn)
     _tell(found, budget_name(request), as_json=json)
 
 

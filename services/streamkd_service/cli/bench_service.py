@@ -13,10 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from streamkd_service.cli import EXIT_NEGATIVE
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else.")]
-QuickOption = Annotated[bool, typer.Option("--quick", help="A small version of everything.")]
-ReportOption = Annotated[Path | None, typer.Option("--report", help="Put the result's section into this document.")]
+from streamkd_service.cli.options import JsonOption, QuickOption, ReportOption
+from streamkd_service.cli.screen import say
 
 
 def api(
@@ -41,7 +39,7 @@ def api(
         clients=clients or base.clients,
         url=url,
     )
-    result = bench.bench_api(options, _say)
+    result = bench.bench_api(options, say)
     if report is not None:
         _write(f"api-{result.store}", bench.section(result, _command()), report)
     _show(bench.as_json(result), bench.table(result), as_json=as_json)
@@ -59,15 +57,11 @@ def scale(
     from streamkd_service.bench import scale as bench
 
     base = bench.ScaleOptions().quick() if quick else bench.ScaleOptions()
-    result = bench.bench_scale(replace(base, nodes=nodes or base.nodes, cameras=cameras or base.cameras), _say)
+    result = bench.bench_scale(replace(base, nodes=nodes or base.nodes, cameras=cameras or base.cameras), say)
     if report is not None:
         _write("scale", bench.section(result, _command()), report)
     _show(bench.as_json(result), bench.table(result), as_json=as_json)
     return 0 if result.ok else EXIT_NEGATIVE
-
-
-def _say(what: str) -> None:
-    print(f"… {what}", file=sys.stderr)
 
 
 def _command() -> str:

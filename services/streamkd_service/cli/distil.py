@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from streamkd_service.cli.train import CacheOption, DataOption, _bars, _need_torch
+from streamkd_service.cli.footage import hashes
+from streamkd_service.cli.needs import need_torch
+from streamkd_service.cli.options import BackgroundOption, CacheOption, DataOption, ExcludeOption
+from streamkd_service.cli.screen import bars, warn
 
 
 def distil(
@@ -18,10 +20,8 @@ def distil(
     unlabelled: Annotated[
         Path | None, typer.Option("--unlabelled", help="Folder of videos that nobody has labelled.")
     ] = None,
-    exclude: Annotated[
-        list[Path] | None, typer.Option("--exclude", help="A clips.csv whose clips must not be used (by file hash).")
-    ] = None,
-    background: Annotated[str, typer.Option(help="The label that opens no event.")] = "normal",
+    exclude: ExcludeOption = None,
+    background: BackgroundOption = "normal",
     seed: Annotated[int | None, typer.Option(help="Of everything random. [the recipe's]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the clips. [the recipe's]", min=1)] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as there are cores.", min=0)] = 0,
@@ -29,12 +29,12 @@ def distil(
     cache: CacheOption = None,
 ) -> None:
     """Distil a student by a recipe: split by source, teach, train, quantise, measure on sources it has not seen."""
-    _need_torch("streamkd distil")
+    need_torch("streamkd distil")
     import torch
 
     from streamkd.distill.experiment import DistilRequest, run_recipe
     from streamkd.distill.recipe import find_recipe
-    from streamkd.evaluate.dataset import default_cache, read_hashes
+    from streamkd.evaluate.dataset import default_cache
 
     if threads:
         torch.set_num_threads(threads)
@@ -49,15 +49,12 @@ def distil(
         out=out or Path("runs") / f"{chosen.name}-{chosen.fingerprint()[:8]}",
         cache=cache or default_cache(),
         unlabelled=unlabelled,
-        exclude=frozenset().union(*(read_hashes(path) for path in exclude or [])),
+        exclude=hashes(exclude),
         background=background,
         resume=resume,
     )
-    console = Console(stderr=True)
-    with _bars(console) as progress:
-        result = run_recipe(
-            request, progress, lambda line: console.print(f"[yellow]{line}", highlight=False, soft_wrap=True)
-        )
+    with bars() as progress:
+        result = run_recipe(request, progress, warn)
     print(f"Wrote {result.bundle.path} ({result.bundle.spec.version}) and {result.report}.")
     print("On sources it had not seen:")
     for name, figures in result.figures.items():

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from streamkd.config import SHIPPED
-from streamkd_service.cli.train import CacheOption, DataOption, _bars, _name_missing, _warn, resolve_model
+from streamkd_service.cli.footage import student_clips
+from streamkd_service.cli.options import CacheOption, DataOption, JsonOption, ModelOption
+from streamkd_service.cli.screen import bars
+from streamkd_service.cli.train import resolve_model
 
 if TYPE_CHECKING:
     from streamkd.evaluate.streams import StreamReport
 
-ModelOption = Annotated[str, typer.Option("--model", help="'shipped', a version, or the folder of a bundle.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 MinutesOption = Annotated[float, typer.Option(help="Length of the long stream.", min=0.1)]
 
 
@@ -70,17 +69,11 @@ def forecast(
 def _measure(data: Path, model: str, minutes: float, cache: Path | None) -> StreamReport:
     from streamkd.bundle import read_bundle
     from streamkd.engine.openvino import OpenVinoEngine
-    from streamkd.evaluate.dataset import FrameCache, default_cache, read_dataset, readable
     from streamkd.evaluate.streams import evaluate_streams
 
     bundle = read_bundle(resolve_model(model))
-    spec = bundle.spec
-    frames = FrameCache((cache or default_cache()) / "frames")
-    console = Console(stderr=True)
-    _name_missing(data, console)
-    warn = partial(_warn, console)
-    records = readable(read_dataset(data), frames, spec.rate_hz, spec.view_size, warn, keep_aspect=spec.keeps_aspect)
-    with _bars(console) as progress:
+    records, frames = student_clips(data, bundle.spec, cache)
+    with bars() as progress:
         return evaluate_streams(bundle, OpenVinoEngine(bundle), records, frames, progress, at_least_s=60.0 * minutes)
 
 

@@ -12,8 +12,8 @@ import typer
 
 from streamkd.config import SHIPPED
 from streamkd.errors import InputError, NotFoundError
-from streamkd_service.cli.live import TokenOption, UrlOption
 from streamkd_service.cli.needs import need_torch
+from streamkd_service.cli.options import JsonOption, ModelOption, TokenOption, UrlOption
 from streamkd_service.cli.train import resolve_model
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ def explain(
     what: Annotated[str, typer.Argument(metavar="EVENT|FILE", help="A video file, or the id of an event.")],
     out: Annotated[Path | None, typer.Option("--out", help="The picture. [NAME-explained.png]")] = None,
     label: Annotated[str | None, typer.Option(help="The class. [the event's; of a file, the likeliest action]")] = None,
-    model: Annotated[str, typer.Option(help="'shipped', a version, or the folder of a bundle.")] = SHIPPED,
+    model: ModelOption = SHIPPED,
     start: Annotated[float, typer.Option(help="Leave out what comes before, in seconds.", min=0)] = 0.0,
     end: Annotated[float | None, typer.Option(help="Where to end. [start + 60 s]")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: JsonOption = False,
     url: UrlOption = None,
     token: TokenOption = None,
 ) -> None:

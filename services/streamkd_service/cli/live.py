@@ -10,10 +10,7 @@ import typer
 from rich.console import Console
 
 from streamkd_service.cli import EXIT_NEGATIVE
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The YAML file; without it, defaults.")]
-UrlOption = Annotated[str | None, typer.Option("--url", help="Of the running service; STREAMKD_URL.")]
-TokenOption = Annotated[str | None, typer.Option("--token", help="Its bearer token; better in STREAMKD_TOKEN.")]
+from streamkd_service.cli.options import ConfigOption, TokenOption, UrlOption
 
 
 def serve(

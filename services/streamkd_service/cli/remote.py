@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from streamkd.errors import ConflictError, UnavailableError
-from streamkd_service.cli.live import TokenOption, UrlOption
+from streamkd_service.cli.options import TokenOption, UrlOption
 
 if TYPE_CHECKING:
     from streamkd_service.client import ApiClient

@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-import streamkd
 from streamkd.clock import SystemClock
 from streamkd.config import SHIPPED, CameraConfig, EventsConfig
 from streamkd.engine import InferenceEngine, open_engine
@@ -24,8 +23,9 @@ from streamkd.evaluate.anomaly import evaluate_anomaly as evaluate_folder
 from streamkd.events.timebase import EPOCH
 from streamkd.replay import Replay, analyse_frames, collect, frames_of, paced, recording_camera
 from streamkd.types import EventUpdate, FrameResult
+from streamkd_service.cli.options import ModelOption
+from streamkd_service.cli.train import resolve_model
 
-_SHIPPED_STUDENT = Path(streamkd.__file__).parent / "assets" / "student"
 _EXIT_ERROR = 2
 
 
@@ -38,7 +38,7 @@ def replay(
     files: Annotated[list[Path], typer.Argument(help="Video files.", show_default=False)],
     speed: Annotated[str, typer.Option(help="'max', or a multiple of the recording's own pace such as 1.0.")] = "max",
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line: frames, events, a summary.")] = False,
-    model: Annotated[str, typer.Option(help="'shipped' or the folder of a model bundle.")] = SHIPPED,
+    model: ModelOption = SHIPPED,
     sensitivity: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="0: only the surest events, 1: every suspicion.")
     ] = 0.5,
@@ -49,7 +49,7 @@ def replay(
     Goes on after a file that can't be read; the exit status is then 2.
     """
     pace = _pace(speed)
-    engine = open_engine(_bundle(model), threads=threads)
+    engine = open_engine(resolve_model(model), threads=threads)
     engine.warm()
     failed = 0
     for path in files:
@@ -89,10 +89,6 @@ def _pace(speed: str) -> float | None:
     if not 0 < pace < float("inf"):
         raise InputError(f"--speed {speed!r} is neither 'max' nor a positive number.", hint="Try --speed 1.0.")
     return pace
-
-
-def _bundle(model: str) -> Path:
-    return _SHIPPED_STUDENT if model == SHIPPED else Path(model)
 
 
 def _progress() -> Progress:

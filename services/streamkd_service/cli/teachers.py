@@ -13,17 +13,25 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-import streamkd
 from streamkd.config import SHIPPED
 from streamkd.errors import InputError
-from streamkd_service.cli.train import CacheOption, DataOption, _bars, _need_torch
+from streamkd.shipped import SHIPPED_TEACHER
+from streamkd_service.cli.footage import teacher_clips
+from streamkd_service.cli.needs import need_torch
+from streamkd_service.cli.options import (
+    BackgroundOption,
+    CacheOption,
+    DataOption,
+    ExcludeOption,
+    JsonOption,
+    SeedOption,
+)
+from streamkd_service.cli.screen import bars, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamkd.models.teachers import Teacher, TeacherClip, TeacherMember
-
-SHIPPED_TEACHER = Path(streamkd.__file__).parent / "assets" / "teacher"
 
 ThreadsOption = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 DeviceOption = Annotated[str, typer.Option(help="Where transformers models run: cpu, cuda, cuda:1, …")]
@@ -32,10 +40,10 @@ TeacherArgument = Annotated[str, typer.Argument(help="'shipped', a teacher's fol
 
 def teachers_list(
     folder: Annotated[Path, typer.Argument(help="Where to look besides the shipped one.")] = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """The shipped teacher, and the teachers and model declarations in a folder."""
-    _need_torch("streamkd teachers")
+    need_torch("streamkd teachers")
     from streamkd.models.teachers.declared import read_declaration
     from streamkd.models.teachers.spec import TeacherSpec
 
@@ -83,52 +91,35 @@ def teachers_train(
     poses: Annotated[
         list[Path] | None, typer.Option("--pose", help="A declared pose model (.yaml): a privileged member.")
     ] = None,
-    exclude: Annotated[
-        list[Path] | None, typer.Option("--exclude", help="A clips.csv whose clips must not be used (by file hash).")
-    ] = None,
-    background: Annotated[str, typer.Option(help="The label that opens no event.")] = "normal",
+    exclude: ExcludeOption = None,
+    background: BackgroundOption = "normal",
     name: Annotated[str, typer.Option(help="Name of the teacher.")] = "ensemble",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: SeedOption = 0,
     threads: ThreadsOption = 1,
     device: DeviceOption = "cpu",
     cache: CacheOption = None,
 ) -> None:
     """Train a teacher on labelled clips: heads per fold, weights learnt on what was held out."""
-    _need_torch("streamkd teachers train")
+    need_torch("streamkd teachers train")
     import torch
 
-    from streamkd.distill.develop import split_classes
     from streamkd.distill.teach import train_teacher
-    from streamkd.evaluate.dataset import (
-        FrameCache,
-        default_cache,
-        make_folds,
-        read_dataset,
-        read_folds,
-        read_hashes,
-        readable,
-    )
+    from streamkd.evaluate.dataset import default_cache
     from streamkd.models.teachers.cache import TensorCache
 
     torch.set_num_threads(threads)
     chosen = _members(members, models or [], poses or [])
-    kept, console = cache or default_cache(), Console(stderr=True)
-    excluded = frozenset().union(*(read_hashes(path) for path in exclude or []))
-    frames = FrameCache(kept / "frames")
-    found = read_dataset(data, exclude=excluded)
-    records = readable(found, frames, 5.0, 192, lambda line: console.print(f"[yellow]{line}", highlight=False))
-    classes = split_classes(records, background)
-    folds = read_folds(data, records) or make_folds(records, min(5, len({r.source for r in records})), 0)
-    features = TensorCache(kept / "teacher-features")
+    clips = teacher_clips(data, exclude, background, cache)
+    features = TensorCache((cache or default_cache()) / "teacher-features")
     features.prune()
-    with _bars(console) as progress:
+    with bars() as progress:
         spec = train_teacher(
-            records,
-            folds,
-            frames,
+            clips.records,
+            clips.folds,
+            clips.frames,
             out,
             name=name,
-            classes=classes,
+            classes=clips.classes,
             background=background,
             progress=progress,
             members=chosen,
@@ -153,7 +144,7 @@ def teachers_label(
     cache: CacheOption = None,
 ) -> None:
     """Label clips, by heads that have not seen their sources; what was labelled before comes from the cache."""
-    _need_torch("streamkd teachers label")
+    need_torch("streamkd teachers label")
     import torch
 
     from streamkd.distill.job import as_clip_labels
@@ -164,16 +155,11 @@ def teachers_label(
     from streamkd.models.teachers.cache import TensorCache
 
     torch.set_num_threads(threads)
-    console = Console(stderr=True)
-
-    def warn(line: str) -> None:
-        console.print(f"[yellow]{line}", highlight=False, soft_wrap=True)
-
     opened = _open(teacher, classes, device, threads)
     clips = _clips(data)
     kept = TensorCache((cache or default_cache()) / "labels")
     kept.prune()
-    with _bars(console) as progress:
+    with bars() as progress:
         found = cached_labels(opened, clips, kept, progress=progress, warn=warn)
     for clip, why in found.unreadable:
         warn(f"Skipping {clip.path}: {why}")
@@ -194,7 +180,7 @@ def teachers_check(
     device: DeviceOption = "cpu",
 ) -> None:
     """Whether a teacher can be loaded, knows the classes, and answers."""
-    _need_torch("streamkd teachers check")
+    need_torch("streamkd teachers check")
     from streamkd.models.teachers import TeacherClip
 
     opened = _open(teacher, classes, device, threads)
@@ -292,4 +278,4 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-__all__ = ["SHIPPED_TEACHER", "teachers_check", "teachers_label", "teachers_list", "teachers_train"]
+__all__ = ["teachers_check", "teachers_label", "teachers_list", "teachers_train"]

