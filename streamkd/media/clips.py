@@ -68,7 +68,7 @@ def decode_clip(
     def shape(width: int, height: int) -> tuple[int, int]:
         return view_shape(width, height, size) if keep_aspect else (size, size)
 
-    return _open(path, rate_hz, shape, start_s, end_s)
+    return decode_shaped(path, rate_hz, shape, start_s=start_s, end_s=end_s)
 
 
 def decode_shaped(
@@ -89,14 +89,8 @@ def decode_shaped(
         end_s: As in `decode_clip`.
 
     Raises:
-        UnsupportedMediaError: The file is missing, empty, no video, or holds no decodable frame in the range.
+        UnsupportedMediaError: See `decode_clip`.
     """
-    return _open(path, rate_hz, shape, start_s, end_s)
-
-
-def _open(
-    path: Path, rate_hz: float, shape: Callable[[int, int], tuple[int, int]], start_s: float, end_s: float | None
-) -> DecodedClip:
     try:
         with av.open(str(path), mode="r") as container:
             return _decode(container, path, rate_hz, shape, start_s, end_s)

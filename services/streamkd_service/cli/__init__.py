@@ -42,7 +42,6 @@ COMMANDS = (
     Command(("replay",), "replay:replay", "What the live path would have said about recordings."),
     Command(("train",), "train:train", "Train a student on your own clips."),
     Command(("distil",), "distil:distil", "Distil a student by a recipe of objectives, and report on it."),
-    Command(("train-teacher",), "train:train_teacher", "Train a teacher on your own clips, for refreshes."),
     Command(("teachers", "list"), "teachers:teachers_list", "Teachers, their members and how good they are."),
     Command(("teachers", "train"), "teachers:teachers_train", "Train a teacher from several members, cross-fitted."),
     Command(("teachers", "label"), "teachers:teachers_label", "Let a teacher label clips, through the cache."),

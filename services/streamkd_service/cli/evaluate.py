@@ -15,20 +15,32 @@ from streamkd_service.cli.screen import bars
 from streamkd_service.cli.train import resolve_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamkd.evaluate.streams import StreamReport
 
 MinutesOption = Annotated[float, typer.Option(help="Length of the long stream.", min=0.1)]
 
 
-def events(
-    data: DataOption,
-    model: ModelOption = SHIPPED,
-    as_json: JsonOption = False,
-    minutes: MinutesOption = 10.0,
-    cache: CacheOption = None,
-) -> None:
+def _on_joined_streams(tell: Callable[[StreamReport, bool], None]) -> Callable[..., None]:
+    """A command that measures a student on one long stream of the clips, and lets `tell` say what was found."""
+
+    def command(
+        data: DataOption,
+        model: ModelOption = SHIPPED,
+        as_json: JsonOption = False,
+        minutes: MinutesOption = 10.0,
+        cache: CacheOption = None,
+    ) -> None:
+        tell(_measure(data, model, minutes, cache), as_json)
+
+    command.__doc__ = tell.__doc__
+    return command
+
+
+@_on_joined_streams
+def events(report: StreamReport, as_json: bool) -> None:
     """Event detection on joined streams: mAP by temporal IoU, delay, actions by frame; int8, without a reset."""
-    report = _measure(data, model, minutes, cache)
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
         return
@@ -43,15 +55,9 @@ def events(
     print(f"normal to normal: {delay.false_events} of {delay.negatives} opened")
 
 
-def forecast(
-    data: DataOption,
-    model: ModelOption = SHIPPED,
-    as_json: JsonOption = False,
-    minutes: MinutesOption = 10.0,
-    cache: CacheOption = None,
-) -> None:
+@_on_joined_streams
+def forecast(report: StreamReport, as_json: bool) -> None:
     """Behaviour prediction: what is said about 1 and 2 s ahead, beside the trivial forecast "same as now"."""
-    report = _measure(data, model, minutes, cache)
     if as_json:
         told = report.as_json()
         print(json.dumps({key: told[key] for key in ("model", "clips", "forecast", "in_lineage")}, indent=1))

@@ -1,4 +1,4 @@
-"""`streamkd train`, `streamkd train-teacher` and `streamkd evaluate actions`: thin shells around the library."""
+"""`streamkd train` and `streamkd evaluate actions`: thin shells around the library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from streamkd.config import SHIPPED, StoreConfig
 from streamkd.shipped import SHIPPED_STUDENT
-from streamkd_service.cli.footage import hashes, name_missing, student_clips, teacher_clips
+from streamkd_service.cli.footage import hashes, name_missing, student_clips
 from streamkd_service.cli.needs import need_torch
 from streamkd_service.cli.options import (
     BackgroundOption,
@@ -93,35 +93,6 @@ def _train(request: TrainRequest) -> None:
     print(f"To serve it: student: {{bundle: {bundle.path}}} in cameras.yaml, then streamkd serve --config cameras.yaml")
 
 
-def train_teacher(
-    data: DataOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the new teacher bundle.")],
-    exclude: ExcludeOption = None,
-    background: BackgroundOption = "normal",
-    name: Annotated[str, typer.Option(help="Name of the teacher.")] = "lite-heads",
-    cache: CacheOption = None,
-) -> None:
-    """Train the teacher that labels harvested clips for a refresh: linear heads over frozen ImageNet backbones."""
-    need_torch("streamkd train-teacher")
-    from streamkd.distill.teach import train_teacher as fit_teacher
-
-    clips = teacher_clips(data, exclude, background, cache)
-    with bars() as progress:
-        spec = fit_teacher(
-            clips.records,
-            clips.folds,
-            clips.frames,
-            out,
-            name=name,
-            classes=clips.classes,
-            background=background,
-            progress=progress,
-        )
-    print(f"Wrote {out} ({spec.name}).")
-    for member in spec.members:
-        print(f"  {member.name:<12} {member.group:<6} out-of-fold ROC AUC {member.oof_roc_auc}")
-
-
 def evaluate_actions(
     data: DataOption,
     model: ModelOption = SHIPPED,
@@ -172,4 +143,4 @@ def _text(report: ActionReport) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["evaluate_actions", "resolve_model", "train", "train_teacher"]
+__all__ = ["evaluate_actions", "resolve_model", "train"]
