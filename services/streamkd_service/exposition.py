@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import inf, isnan
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
 
 _Key = TypeVar("_Key", bound=tuple[str, ...])
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SERIES_CACHED = 2**17  # label sets repeat at every scrape
+_SPECIAL = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
+_SERIES_CACHED = 2**14  # label sets of workers repeat at every scrape; cameras keep theirs themselves
 
 
 @dataclass(slots=True)
@@ -33,6 +33,11 @@ class Family:
         name = f"{self.name}_total" if self.kind == "counter" else self.name
         labels = self.labels
         self._lines += [f"{name}{label_set(labels, key)} {number(value)}" for key, value in values.items()]
+        return self
+
+    def add_lines(self, lines: Iterable[str]) -> Family:
+        """Samples that are written already, each beginning with its `series`; several may be joined by newlines."""
+        self._lines += lines
         return self
 
     def add_histogram(self, key: tuple[str, ...], buckets: Sequence[tuple[float, int]], total: float) -> Family:
@@ -57,6 +62,11 @@ def render(families: Iterable[Family]) -> bytes:
     return "".join(map(str, families)).encode()
 
 
+def series(name: str, labels: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """What a sample begins with: all but its value."""
+    return f"{name}{label_set(labels, values)} "
+
+
 @lru_cache(maxsize=_SERIES_CACHED)
 def label_set(labels: tuple[str, ...], values: tuple[str, ...]) -> str:
     """`{camera="gate",state="online"}`; empty without labels."""
@@ -71,9 +81,8 @@ def _escaped(value: str) -> str:
 
 def number(value: float) -> str:
     """A value as the format has it."""
-    if value in {inf, -inf}:
-        return "+Inf" if value > 0 else "-Inf"
-    return "NaN" if isnan(value) else repr(float(value))
+    text = repr(float(value))
+    return _SPECIAL.get(text, text)
 
 
-__all__ = ["CONTENT_TYPE", "Family", "label_set", "number", "render"]
+__all__ = ["CONTENT_TYPE", "Family", "label_set", "number", "render", "series"]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamkd.events.rules import UNUSUAL_MOTION
 from streamkd.store.records import RefreshStatus
-from streamkd.types import CameraState, DropReason, EventKind, FailureReason
+from streamkd.types import EventKind
+from streamkd_service.camera_series import CameraSeries
 from streamkd_service.exposition import CONTENT_TYPE, Family, render
 from streamkd_service.runtime.histograms import Histogram
 from streamkd_service.totals import TotalsFold
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from streamkd.store.records import Change
+    from streamkd.types import CameraStatus
     from streamkd_service.runtime.ports import CameraView, HistogramTotals, SystemView, WorkerTotals, WorkerView
 
 _Key = TypeVar("_Key", bound=tuple[str, ...])
@@ -30,18 +32,6 @@ REFRESH_BOUNDS_S = (30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, inf)
 _REFRESHES_KEPT = 1000
 _OUTCOMES = tuple(status.value for status in RefreshStatus if status is not RefreshStatus.RUNNING)
 
-_CAMERA_COUNTERS = {
-    "received": ("frames_received", "Frames that arrived from the camera."),
-    "decoded": ("frames_decoded", "Frames that were decoded."),
-    "analysed": ("frames_analysed", "Frames that the student has answered for."),
-    "gated": ("frames_gated", "Due frames of still scenes that were not analysed when they came, on purpose."),
-    "caught_up": ("frames_caught_up", "Of these, frames that were analysed later, when the scene woke up."),
-    "stalls": ("stalls", "Times that the camera sent no frame for longer than its own rate allows."),
-}
-_REASON_COUNTERS = {
-    "dropped": ("frames_dropped", "Due frames that were not analysed.", tuple(DropReason)),
-    "reconnects": ("reconnects", "Connections that failed or ended, by reason.", tuple(FailureReason)),
-}
 _HISTOGRAMS = {  # name of the totals: name of the metric, what it measures, factor to the metric's unit
     "decode_ms": ("decode_seconds", "Time to decode and convert one due frame.", 1e-3),
     "inference_ms": ("inference_seconds", "Time of one step of the student for a batch.", 1e-3),
@@ -60,7 +50,8 @@ class ServiceMetrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._totals = TotalsFold()
-        self._views: dict[str, CameraView] = {}
+        self._statuses: dict[str, CameraStatus] = {}
+        self._series = CameraSeries()
         self._system: SystemView | None = None
         self._events: Counter[tuple[str, str, str]] = Counter()  # camera, kind, label
         self._kinds: set[tuple[str, str]] = {(EventKind.ANOMALY.value, UNUSUAL_MOTION)}  # kind, label
@@ -76,7 +67,8 @@ class ServiceMetrics:
     def set_cameras(self, views: Sequence[CameraView]) -> None:
         """Show exactly these cameras."""
         with self._lock:
-            self._views = {view.config.id: view for view in views}
+            self._statuses = {view.config.id: view.status for view in views}
+            self._series.keep(self._statuses)
             for view in views:
                 labels = (*(view.config.labels or ()), view.status.action)
                 self._kinds |= {(EventKind.ACTION.value, label) for label in labels if label}
@@ -117,28 +109,7 @@ class ServiceMetrics:
         return render(families), CONTENT_TYPE
 
     def _cameras(self) -> Iterator[Family]:
-        for series, (name, text) in _CAMERA_COUNTERS.items():
-            yield _counter(name, text, ("camera",), {(id_,): self._totals.value(series, id_) for id_ in self._views})
-        for series, (name, text, reasons) in _REASON_COUNTERS.items():
-            values = {
-                (id_, reason.value): self._totals.value(series, id_, reason.value)
-                for id_ in self._views
-                for reason in reasons
-            }
-            yield _counter(name, text, ("camera", "reason"), values)
-        # Every known kind of every camera from zero on: a series that is born at 1 has no increase.
-        events = {(id_, *kind): self._events[id_, *kind] for id_ in self._views for kind in self._kinds}
-        yield _counter("events", "Events that were opened.", ("camera", "kind", "label"), events)
-        states = {
-            (id_, state.value): float(view.status.state == state)
-            for id_, view in self._views.items()
-            for state in CameraState
-        }
-        yield _gauge("camera_state", "1 for the state that the camera is in.", ("camera", "state"), states)
-        ages = {
-            (id_,): view.status.frame_age_s for id_, view in self._views.items() if view.status.frame_age_s is not None
-        }
-        yield _gauge("frame_age_seconds", "Age of the camera's newest analysed frame.", ("camera",), ages)
+        return self._series.families(self._statuses, self._totals.get, self._events, self._kinds)
 
     def _workers(self) -> Iterator[Family]:
         workers = {} if self._system is None else {(worker.worker_id,): worker for worker in self._system.workers}

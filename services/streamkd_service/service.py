@@ -28,6 +28,7 @@ from streamkd_service.logs import set_up_logs
 from streamkd_service.runtime.log_relay import LogRelay
 from streamkd_service.runtime.models import bundle_path
 from streamkd_service.runtime.session import abandon_session, start_session
+from streamkd_service.runtime.settled import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,6 +146,7 @@ class _Service:
             self._tasks.append(asyncio.create_task(self._actors.follow_nodes(), name="nodes"))
         while not self._server.started and not self._tasks[0].done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.02)
+        settle()
         base = base_url(self._listener)
         _log.info("ready", page=base, api=f"{base}/docs", metrics=f"{base}/metrics")
         if self._on_ready is not None:

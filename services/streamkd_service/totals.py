@@ -39,6 +39,10 @@ class TotalsFold:
     def value(self, *series: str) -> float:
         return self._sums.get(series, 0.0)
 
+    def get(self, series: Series) -> float:
+        """As `value`, for a series that is at hand: tens of thousands are asked for at every scrape."""
+        return self._sums.get(series, 0.0)
+
     def labels(self, name: str) -> list[tuple[str, ...]]:
         """Label values of all series with this name."""
         return sorted(series[1:] for series in self._sums if series[0] == name)

@@ -284,3 +284,16 @@ def test_the_reference_describes_every_metric_and_no_other(full):
     reference = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
     described = set(re.findall(r"^\| `(streamkd_\w+)`", reference.read_text(encoding="utf-8"), re.MULTILINE))
     assert described == shown
+
+
+def test_series_begin_again_with_a_camera_of_another_kind_of_events(full):
+    full.set_cameras([view_of("gate", action="fall"), view_of("lobby")])
+    assert value(full, "events_total", camera="lobby", kind="action", label="fall") == 0
+    assert value(full, "events_total", camera="gate", kind="action", label="fight") == 1
+
+
+def test_the_state_that_is_shown_is_the_present_one(full):
+    full.render()
+    full.set_cameras([view_of("gate", CameraState.BLACK)])
+    assert value(full, "camera_state", camera="gate", state="black") == 1
+    assert value(full, "camera_state", camera="gate", state="online") == 0

@@ -22,6 +22,7 @@ from streamkd.store import open_repository
 from streamkd_service.api.app import create_app
 from streamkd_service.logs import set_up_logs
 from streamkd_service.runtime.session import start_session
+from streamkd_service.runtime.settled import settle
 from streamkd_service.service import base_url, listen, metrics_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ async def _serve(config: Config, listener: socket.socket, workers: int, events_p
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.02)
+        settle()  # as the service does
         print(json.dumps({"url": base_url(listener)}), flush=True)  # noqa: T201
         await asyncio.to_thread(sys.stdin.read)
         app.state.streams.close()

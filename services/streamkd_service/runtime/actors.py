@@ -19,6 +19,7 @@ import ray
 
 from streamkd.errors import UnavailableError
 from streamkd_service.runtime.log_relay import log_to
+from streamkd_service.runtime.settled import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +78,7 @@ class ControllerActor:
                     RayJobs(self._namespace),
                 )
                 await controller.start()
+                settle()
                 self._controller = controller
         return self._controller
 
