@@ -16,7 +16,9 @@ from streamkd.engine.rows import StateRows, gather
 from streamkd.errors import BundleError
 from streamkd.types import FloatArray, UInt8Array
 
-BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # a batch is padded to the next of these, so that all shapes are known and warm
+# A batch is padded to the next of these, so that all shapes are known and warm. Cost grows with the padded size, and
+# beyond 16 a frame gets no cheaper, only the memory larger.
+BATCH_SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16)
 _OUTPUTS = ("action", "forecast", "embedding")
 
 
