@@ -67,6 +67,7 @@ COMMANDS = (
     Command(("bench", "scale"), "bench_service:scale", "How cameras are placed on a thousand nodes: a simulation."),
     Command(("db", "upgrade"), "db:db_upgrade", "Bring the database to this version's schema."),
     Command(("config", "check"), "live:config_check", "Check a configuration file, and print it with secrets masked."),
+    Command(("config", "reference"), "live:config_reference", "Print every key of the configuration, as Markdown."),
 )
 GROUPS = {
     "teachers": "Teachers: slow, large, and only asked about recordings.",

@@ -89,3 +89,10 @@ def config_check(path: Annotated[Path, typer.Argument(help="The YAML file")]) ->
         camera["url"] = known.redacted_url
     print(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), end="")
     return 0
+
+
+def config_reference() -> None:
+    """Every key of the configuration file with its type, default and meaning; docs/reference/config.md is this."""
+    from streamkd.config_reference import render_reference
+
+    print(render_reference(), end="")
