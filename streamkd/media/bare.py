@@ -10,17 +10,19 @@ import av
 import av.error
 from av.video.reformatter import VideoReformatter
 
-from streamkd.media.convert import to_student_rgb
+from streamkd.media.convert import to_student_rgb, to_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from streamkd.bundle import StudentSpec
 
 _TIMEOUT_S = 5.0
 
 
 @dataclass(slots=True)
 class BareCosts:
-    """CPU time of one thread, by what it was spent on; seconds."""
+    """CPU time of one thread, by what it was spent on; seconds. `square_s`: see `read_bare`."""
 
     packets: int = 0
     frames: int = 0
@@ -28,6 +30,7 @@ class BareCosts:
     demux_s: float = 0.0
     decode_s: float = 0.0
     convert_s: float = 0.0
+    square_s: float = 0.0
 
     def add(self, other: BareCosts) -> None:
         """Sum up."""
@@ -39,30 +42,31 @@ def read_bare(
     url: str,
     costs: BareCosts,
     *,
+    spec: StudentSpec,
     stopped: Callable[[], bool],
-    rate_hz: float = 5.0,
-    size: int = 160,
     skip_frame: str = "DEFAULT",
     skip_loop_filter: str = "default",
-    convert: bool = True,
+    square: bool = False,
 ) -> None:
     """Demux, decode, convert what is due, on the calling thread, until `stopped()` or the end; adds up what it cost.
+
+    What is due is converted to the pictures that the student asks for, as the live path does (`StudentSpec.view_size`).
 
     Args:
         url: A file, or an RTSP address (read over TCP).
         costs: Where costs are added.
+        spec: The student that due frames are converted for.
         stopped: Asked once a packet.
-        rate_hz: Of the frames that are converted.
-        size: Height and width they are converted to.
         skip_frame: ffmpeg's AVDiscard name: DEFAULT, NONREF, NONKEY.
         skip_loop_filter: ffmpeg's option of that name: default, noref, nokey, all.
-        convert: Whether to convert at all.
+        square: Convert each due frame a second time, squeezed to a square of the student's input size, and add that to
+            `square_s`: what a student without a gaze would have asked for.
 
     Raises:
         OSError: It can't be opened.
     """
     options = {"rtsp_transport": "tcp", "allowed_media_types": "video"} if "://" in url else {}
-    scaler, clock = VideoReformatter(), time.thread_time
+    scaler, square_scaler, clock = VideoReformatter(), VideoReformatter(), time.thread_time
     with av.open(url, options=options, timeout=(_TIMEOUT_S, _TIMEOUT_S)) as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
@@ -75,18 +79,24 @@ def read_bare(
             demuxed = clock()
             frames = context.decode(packet)
             decoded = clock()
+            due = []
             for frame in frames:
                 at_s = frame.time or 0.0
-                if convert and at_s >= next_s - 1e-6:
-                    next_s += max(1, int((at_s - next_s) * rate_hz) + 1) / rate_hz
-                    to_student_rgb(frame, size, scaler)
-                    costs.converted += 1
+                if at_s >= next_s - 1e-6:
+                    next_s += max(1, int((at_s - next_s) * spec.rate_hz) + 1) / spec.rate_hz
+                    to_view(frame, spec.view_size, keep_aspect=spec.keeps_aspect, reformatter=scaler)
+                    due.append(frame)
             ended = clock()
+            costs.converted += len(due)
             costs.packets += packet.size > 0
             costs.frames += len(frames)
             costs.demux_s += demuxed - began
             costs.decode_s += decoded - demuxed
             costs.convert_s += ended - decoded
+            if square:
+                for frame in due:
+                    to_student_rgb(frame, spec.input_size, square_scaler)
+                costs.square_s += clock() - ended
             began = clock()
             if stopped():
                 return

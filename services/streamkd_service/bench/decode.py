@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamkd.bundle import read_bundle
+from streamkd.errors import UnavailableError
 from streamkd.media.bare import BareCosts, read_bare
 from streamkd_service.bench.rtsp import FPS, CameraServer, prepare_content
+from streamkd_service.bench.waiting import pass_time, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from streamkd.bundle import StudentSpec
     from streamkd_service.bench.accuracy import Accuracy
 
 # Name, ffmpeg's skip_frame, ffmpeg's skip_loop_filter.
@@ -27,7 +31,8 @@ WAYS = (
     ("keyframes only", "NONKEY", "default"),
 )
 _RTSP_CAMERAS = 4
-_SETTLE_S = 1.5
+_SETTLE_S = 1.5  # of stream, before the measurement
+_START_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,10 @@ class DecodeCost:
     way: str
     demux_ms: float
     decode_ms: float
-    convert_ms: float
-    stream_second_ms: float  # of all, for a second of one stream; 15 pictures
+    convert_ms: float  # of the due ones to what the student asks for
+    convert_each_ms: float  # the same, of one that is converted
+    square_each_ms: float  # one squeezed to a square of the student's input size, as without the gaze; in no sum
+    stream_second_ms: float  # demux, decode and convert, for a second of one stream; 15 pictures
     spread: float  # of that, (max - min) / median over the rounds
 
 
@@ -54,9 +61,9 @@ class DecodeResult:
 def run_decode(
     seconds: float,
     rounds: int,
+    bundle: Path,
     *,
     accuracy_on: Sequence[Path] = (),
-    bundle: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> DecodeResult:
     """Measure; rounds alternate between the ways, and for each way between file and RTSP.
@@ -64,21 +71,22 @@ def run_decode(
     Args:
         seconds: Of stream in each measurement.
         rounds: Measurements of each.
+        bundle: The student that due pictures are converted for.
         accuracy_on: Folders of labelled clips for what leaving decoding out costs in accuracy.
-        bundle: The student for that.
         say: Progress.
     """
     content = prepare_content(rounds * len(WAYS) * (seconds + _SETTLE_S) + 30.0, still=False, say=say)
+    spec = read_bundle(bundle).spec
     samples: dict[tuple[str, str], list[BareCosts]] = {}
     with CameraServer(content.of(_RTSP_CAMERAS, 0.0)) as server:
         urls = list(server.urls.values())
         for number in range(rounds):
             say(f"Round {number + 1} of {rounds}")
             for way in WAYS:
-                samples.setdefault(("file", way[0]), []).append(_from_file(content.moving[0], seconds, way))
-                samples.setdefault(("rtsp", way[0]), []).append(_from_rtsp(urls, seconds, way))
+                samples.setdefault(("file", way[0]), []).append(_from_file(content.moving[0], spec, seconds, way))
+                samples.setdefault(("rtsp", way[0]), []).append(_from_rtsp(urls, spec, seconds, way))
     accuracy: tuple[Accuracy, ...] = ()
-    if accuracy_on and bundle is not None:
+    if accuracy_on:
         from streamkd_service.bench.accuracy import measure_accuracy  # noqa: PLC0415 - loads scikit-learn
 
         say("Scoring clips")
@@ -86,32 +94,35 @@ def run_decode(
     return DecodeResult(tuple(_cost(*key, values) for key, values in samples.items()), accuracy)
 
 
-def _from_file(path: Path, seconds: float, way: tuple[str, str, str]) -> BareCosts:
+def _from_file(path: Path, spec: StudentSpec, seconds: float, way: tuple[str, str, str]) -> BareCosts:
     costs = BareCosts()
     enough = round(seconds * FPS)
-    read_bare(str(path), costs, stopped=lambda: costs.packets >= enough, skip_frame=way[1], skip_loop_filter=way[2])
+    left_out = {"skip_frame": way[1], "skip_loop_filter": way[2]}
+    read_bare(str(path), costs, spec=spec, stopped=lambda: costs.packets >= enough, square=True, **left_out)
     return costs
 
 
-def _from_rtsp(urls: Sequence[str], seconds: float, way: tuple[str, str, str]) -> BareCosts:
+def _from_rtsp(urls: Sequence[str], spec: StudentSpec, seconds: float, way: tuple[str, str, str]) -> BareCosts:
     """Of several cameras at once, each on a thread of its own, after a second or so."""
+    options = {"spec": spec, "skip_frame": way[1], "skip_loop_filter": way[2], "square": True}
     over, each = threading.Event(), [BareCosts() for _ in urls]
     threads = [
         threading.Thread(
             target=read_bare,
             args=(url, costs),
-            kwargs={"stopped": over.is_set, "skip_frame": way[1], "skip_loop_filter": way[2]},
+            kwargs=options | {"stopped": over.is_set},
             daemon=True,
         )
         for url, costs in zip(urls, each, strict=True)
     ]
     for thread in threads:
         thread.start()
-    while min(costs.packets for costs in each) < 1 and all(thread.is_alive() for thread in threads):
-        time.sleep(0.02)
-    time.sleep(_SETTLE_S)
+    settled = _SETTLE_S * FPS
+    if not wait_until(lambda: min(costs.packets for costs in each) >= settled, _START_S):
+        over.set()
+        raise UnavailableError("Not every camera of the benchmark gives pictures.", hint="Try again.")
     before, total = _sum(each), BareCosts()
-    time.sleep(seconds)
+    pass_time(time.monotonic() + seconds)
     after = _sum(each)
     over.set()
     for thread in threads:
@@ -132,7 +143,11 @@ def _cost(source: str, way: str, samples: Sequence[BareCosts]) -> DecodeCost:
     def per_packet(name: str) -> np.ndarray:
         return np.array([getattr(costs, name) / max(1, costs.packets) * 1e3 for costs in samples])
 
+    def per_converted(name: str) -> float:
+        return float(np.median([getattr(costs, name) / max(1, costs.converted) * 1e3 for costs in samples]))
+
     demux, decode, convert = per_packet("demux_s"), per_packet("decode_s"), per_packet("convert_s")
+    each = [per_converted(name) for name in ("convert_s", "square_s")]
     whole = (demux + decode + convert) * FPS
     middle = float(np.median(whole))
     return DecodeCost(
@@ -141,6 +156,8 @@ def _cost(source: str, way: str, samples: Sequence[BareCosts]) -> DecodeCost:
         demux_ms=float(np.median(demux)),
         decode_ms=float(np.median(decode)),
         convert_ms=float(np.median(convert)),
+        convert_each_ms=each[0],
+        square_each_ms=each[1],
         stream_second_ms=middle,
         spread=float(np.ptp(whole)) / middle if middle else 0.0,
     )

@@ -44,13 +44,28 @@ def decode_tables(result: DecodeResult) -> list[Table]:
             f"{cost.demux_ms:.3f}",
             f"{cost.decode_ms:.3f}",
             f"{cost.convert_ms:.3f}",
+            f"{cost.convert_each_ms:.3f}",
+            f"{cost.square_each_ms:.3f}",
             f"{cost.stream_second_ms:.1f}",
             f"{100 * cost.spread:.0f} %",
         ]
         for cost in result.costs
     ]
     tables: list[Table] = [
-        (["source", "decoded", "demux ms", "decode ms", "convert ms", "ms a stream and second", "spread"], costs)
+        (
+            [
+                "source",
+                "decoded",
+                "demux ms",
+                "decode ms",
+                "convert ms",
+                "one conversion ms",
+                "one to a square ms",
+                "ms a stream and second",
+                "spread",
+            ],
+            costs,
+        )
     ]
     if result.accuracy:
         rows = [

@@ -56,12 +56,16 @@ def decode(
     result = run_decode(
         2.0 if quick else seconds,
         1 if quick else rounds,
+        resolve_model(model),
         accuracy_on=accuracy or (),
-        bundle=resolve_model(model),
         say=say,
     )
-    notes = [f"{ENCODING}. CPU time of the reading threads, a picture that came; 5 of 15 pictures are converted."]
-    _show("decode", "Reading a stream", asdict(result), decode_tables(result), notes, as_json=as_json, report=report)
+    note = (
+        f"{ENCODING}. CPU time of the reading threads, a picture that came; 5 of 15 pictures are converted, to what "
+        "the student asks for. One conversion: of a picture that is converted, to what the student asks for, and to a "
+        "square of its input size, which is in no sum."
+    )
+    _show("decode", "Reading a stream", asdict(result), decode_tables(result), [note], as_json=as_json, report=report)
 
 
 def streams(
