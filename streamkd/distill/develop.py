@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from streamkd.bundle import read_bundle
 from streamkd.distill.bundles import BundleParts, free_for_bundle, lineage, write_bundle
+from streamkd.distill.checkpoint import Checkpoint
 from streamkd.distill.features import FeatureSet, cache_features
 from streamkd.distill.objectives.response import soft_cross_entropy
 from streamkd.distill.train import FINE_TUNE, FitConfig, fit, hard_targets, raw_features, set_standardiser
@@ -118,8 +119,9 @@ class Development:
             self.folds,
             asdict(request.fit),
             asdict(request.fine_tune),
+            request.seed,
+            request.variants,
         ]
-        said += [asdict(request.fit), asdict(request.fine_tune)]
         self._key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
         self._work = request.cache / "runs" / self._key
         self._spec = self._named(request.version or f"lite0-{spec.rate_hz:g}hz-{self._key}")
@@ -223,9 +225,9 @@ class Development:
         if self._request.fine_tune.epochs:
             stages.append((f"{name} trunk", features.subset(indices), self._request.fine_tune))
         for stage, inputs, config in stages:
-            checkpoint = self._work / f"{stage.replace(' ', '-')}.pt"
+            checkpoint = Checkpoint(self._work / f"{stage.replace(' ', '-')}.pt", f"{self._key} {stage}")
             if not self._request.resume:
-                checkpoint.unlink(missing_ok=True)
+                checkpoint.path.unlink(missing_ok=True)
             student = fit(
                 student,
                 inputs,

@@ -24,10 +24,14 @@ from streamkd.distill.train import (
     FitConfig,
     MixedPart,
     MixedStreams,
+    average_weights,
+    changing_part,
     head_optimizer,
     mix_streams,
+    moving_pairs,
     set_rates,
     set_standardiser,
+    trained_parameters,
 )
 from streamkd.errors import TrainingError
 from streamkd.models.student import HIDDEN, Student, student_spec
@@ -170,26 +174,18 @@ class _Loop:
         if adaptors:
             group = {"params": adaptors, "base_lr": config.lr_head, "weight_decay": 0.01}
             self._optimizer.add_param_group(group)
-        self._trained: list[nn.Parameter] = [p for group in self._optimizer.param_groups for p in group["params"]]
-        moving = {id(parameter) for parameter in self._trained}
-        both = zip(averaged.parameters(), student.parameters(), strict=True)
-        self._averages = [(kept, current) for kept, current in both if id(current) in moving]
+        self._trained = trained_parameters(self._optimizer)
+        self._averages = moving_pairs(averaged, student, self._trained)
 
     @property
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """Everything that a checkpoint keeps."""
         return {
-            "student": self._changing(self.student),
-            "averaged": self._changing(self.averaged),
+            "student": changing_part(self.student, self._config),
+            "averaged": changing_part(self.averaged, self._config),
             "composition": self.composition,
             "optimizer": self._optimizer,
         }
-
-    def _changing(self, student: Student) -> nn.Module:
-        """What training changes: the trunk is ten times larger, and stays what it was."""
-        if not self._config.head_only:
-            return student
-        return nn.ModuleDict({name: part for name, part in student.named_children() if name != "backbone"})
 
     def epoch(
         self, epoch: int, features: FeatureSet, seed: int, names: Sequence[str]
@@ -221,10 +217,7 @@ class _Loop:
         if not bool(torch.isfinite(norm)):  # a step with it would spoil the weights, and the next checkpoint
             raise NotFiniteError("", sorted(set(clips.flatten().tolist())))
         self._optimizer.step()
-        decay = min(self._config.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for kept, current in self._averages:
-                kept.lerp_(current, 1.0 - decay)
+        average_weights(self._averages, step, self._config)
 
     def _loss(self, mixed: MixedStreams, done: float) -> tuple[Tensor, dict[str, float]]:
         action, forecast, hidden = forward(self.student, mixed.front)

@@ -17,7 +17,7 @@ from streamkd.evaluate.dataset import ClipRecord
 from streamkd.evaluate.metrics import roc_auc
 from streamkd.models.teachers import Extractor, Heads, TeacherClip, TeacherMember, TeacherSpec, save_teacher
 from streamkd.models.teachers.ensemble import member_features, source_key, view_logits
-from streamkd.models.teachers.spec import check_members, feature_keys
+from streamkd.models.teachers.spec import check_members, feature_key, feature_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -217,19 +217,9 @@ def train_teacher(
         TrainingError: See `labelled_set`.
     """
     data = labelled_set(records, folds, classes, background)
-    try:
-        check_members(tuple(members))
-    except ValueError as error:
-        raise InputError(f"These members can't be trained together: {error}.") from error
     extract = extractor or Extractor(frame_reader(frames), classes=classes, cache=cache, threads=threads, device=device)
-    keys = feature_keys(tuple(members))
-    for member in members:
-        if member.head == "own" and not extract.own_classes(next(k for k in keys if k.model == member.model)):
-            raise InputError(
-                f"The classes of {member.model} are not {', '.join(classes)}.",
-                hint="Map them in its file, for instance: classes: {fight: [wrestling], normal: ['*']}.",
-            )
-    features = all_features(data, extract, keys, progress)
+    check_trainable(members, classes, extract)
+    features = all_features(records, extract, feature_keys(tuple(members)), progress)
     fitted: list[FittedMember] = []
     for index, member in enumerate(members):
         fitted.append(fit_member(member, member_features(member, members, features), data, seed=seed))
@@ -246,6 +236,24 @@ def train_teacher(
         oof_roc_auc=mean_area(together, data),
     )
     return save_teacher(out, spec, gather_heads(fitted))
+
+
+def check_trainable(members: Sequence[TeacherMember], classes: tuple[str, ...], extract: Extractor) -> None:
+    """Refuse members that don't fit each other, or whose models know other classes.
+
+    Raises:
+        InputError: They don't.
+    """
+    try:
+        check_members(tuple(members))
+    except ValueError as error:
+        raise InputError(f"These members can't be trained together: {error}.") from error
+    for member in members:
+        if member.head == "own" and not extract.own_classes(feature_key(member)):
+            raise InputError(
+                f"The classes of {member.model} are not {', '.join(classes)}.",
+                hint="Map them in its file, for instance: classes: {fight: [wrestling], normal: ['*']}.",
+            )
 
 
 def fit_member(member: TeacherMember, features: Tensor, data: LabelledSet, *, seed: int = 0) -> FittedMember:
@@ -293,14 +301,17 @@ def gather_heads(fitted: Sequence[FittedMember]) -> Heads:
 
 
 def all_features(
-    data: LabelledSet, extract: Extractor, keys: Sequence[FeatureKey], progress: Callable[[str, float], None]
+    records: Sequence[ClipRecord],
+    extract: Extractor,
+    keys: Sequence[FeatureKey],
+    progress: Callable[[str, float], None],
 ) -> dict[FeatureKey, Tensor]:
     """By key `[N, V, ...]` of all clips."""
     rows: dict[FeatureKey, list[Tensor]] = {key: [] for key in keys}
     for key in keys:
-        for index, record in enumerate(data.records):
+        for index, record in enumerate(records):
             rows[key].append(extract(teacher_clip(record), key))
-            progress(f"features {key.text}", (index + 1) / len(data.records))
+            progress(f"features {key.text}", (index + 1) / len(records))
     return {key: torch.stack(several) for key, several in rows.items()}
 
 
@@ -333,6 +344,7 @@ __all__ = [
     "LabelledSet",
     "all_features",
     "check_split",
+    "check_trainable",
     "fit_member",
     "frame_reader",
     "gather_heads",

@@ -257,7 +257,7 @@ class AdversarialFeatures(Term):
 
 
 class Attacked(Term):
-    name, family, formula = "attacked", "adversarial", "T² KL(p_T(x) ‖ p_S(x + δ)), δ by FGSM or PGD"
+    name, family, formula = "attacked", "adversarial", "T² KL(p_T(x) ‖ p_S(x + δ)), δ by PGD; one step is FGSM"
 
     class Options(Options):
         size: float = Field(default=0.05, gt=0)  # in deviations of the input
@@ -270,8 +270,7 @@ class Attacked(Term):
         def loss(x: Tensor) -> Tensor:
             return response_kd(s.again(x * s.spread)[s.row], teacher, s.temperature).sum()
 
-        steps, size = self.options.steps, self.options.size
-        attacked = adversarial.pgd(s.front / s.spread, loss, size, steps=steps, step=size if steps == 1 else None)
+        attacked = adversarial.pgd(s.front / s.spread, loss, self.options.size, steps=self.options.steps)
         return response_kd(s.again(attacked * s.spread)[s.row], teacher, s.temperature)
 
 

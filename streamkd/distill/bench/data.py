@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from streamkd.distill.bench.teacher import FLOW, PICTURES, TeacherFeatures, frame_changes, member_features
+from streamkd.distill.bench.teacher import TeacherFeatures, teacher_features
 from streamkd.distill.develop import split_classes
 from streamkd.distill.features import AUGMENT_VERSION, FeatureSet, cache_features, plain_frames
 from streamkd.distill.quantise import Int8Trunk, int8_features
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from streamkd.types import UInt8Array
 
 VARIANTS = 3
+LEAST_FOLDS = 4  # one is measured, one is labelled, and of two the teacher learns how far to trust itself
 SEED = 0  # of augmentation and of the joined streams; rows have seeds of their own
 
 
@@ -129,45 +130,62 @@ def load_bench_data(
         samples: Frames that each int8 trunk is calibrated on.
 
     Raises:
-        InputError: There are fewer than three folds by source: labels could not be cross-fitted.
+        InputError: There are fewer than four folds by source: the teacher could not be cross-fitted twice.
     """
     frames = FrameCache(cache / "frames")
+    clips = _read(data, frames, warn, background)
+    student = new_student(clips.classes)
+    plain = [plain_frames(frames, r, student.spec) for r in clips.records]
+    settings = (AUGMENT_VERSION, variants, SEED, clips.folds, long_s, samples)
+    store = _Store(cache / "bench" / _key(student_spec("bench", ("a", "b")).model_dump_json(), *settings, clips.hashes))
+    raw = store.features("raw", variants, lambda: _float(student, clips.records, frames, variants, cache, progress))
+    maker = _FoldMaker(student, clips, frames, plain, variants, samples, progress)
+    by_fold: dict[int, FeatureSet] = {}
+    long: dict[int, LongStream] = {}
+    joined: dict[int, tuple[JoinedSource, ...]] = {}
+    for fold in sorted(set(clips.folds))[:measured]:
+        by_fold[fold] = store.features(f"int8-{fold}", variants, partial(maker.features, fold))
+        long[fold] = _as_long(store.tensors(f"long-{fold}", partial(maker.long, fold, long_s)))
+        joined[fold] = _as_joined(store.tensors(f"joined-{fold}", partial(maker.joined, fold)), plain)
+    return BenchData(
+        clips.records,
+        clips.labels,
+        clips.folds,
+        clips.classes,
+        tuple(len(one) for one in plain),
+        raw,
+        _in_order(by_fold, clips.folds, variants),
+        long,
+        joined,
+        teacher_features(clips.records, frames, cache, progress),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Clips:
+    """The clips that can be read, with labels and folds."""
+
+    records: tuple[ClipRecord, ...]
+    labels: tuple[int, ...]
+    folds: tuple[int, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def hashes(self) -> list[str]:
+        return [record.sha256 for record in self.records]
+
+
+def _read(data: Path, frames: FrameCache, warn: Callable[[str], None], background: str) -> _Clips:
     spec = student_spec("bench", ("a", "b"))
     found = read_dataset(data)
     records = readable(found, frames, spec.rate_hz, spec.view_size, warn, keep_aspect=spec.keeps_aspect)
     classes = split_classes(records, background)
     folds = tuple(read_folds(data, records) or make_folds(records, min(5, len({r.source for r in records})), 0))
-    if len(set(folds)) < 3:
-        raise InputError("The benchmark needs clips of at least three sources.", hint="Name each clip's source.")
-    student = new_student(classes)
-    plain = [plain_frames(frames, r, student.spec) for r in records]
-    hashes = [r.sha256 for r in records]
-    store = _Store(
-        cache / "bench" / _key(spec.model_dump_json(), AUGMENT_VERSION, variants, SEED, folds, long_s, samples, hashes)
-    )
-    raw = store.features("raw", variants, lambda: _float(student, records, frames, variants, cache, progress))
-    labels = tuple(classes.index(r.label) for r in records)
-    by_fold: dict[int, FeatureSet] = {}
-    long: dict[int, LongStream] = {}
-    joined: dict[int, tuple[JoinedSource, ...]] = {}
-    maker = _FoldMaker(student, records, frames, plain, labels, folds, variants, samples, progress)
-    for fold in sorted(set(folds))[:measured]:
-        by_fold[fold] = store.features(f"int8-{fold}", variants, partial(maker.features, fold))
-        long[fold] = _as_long(store.tensors(f"long-{fold}", partial(maker.long, fold, long_s)))
-        joined[fold] = _as_joined(store.tensors(f"joined-{fold}", partial(maker.joined, fold)), plain)
-    teacher = _teacher(_Store(cache / "bench" / _key("teacher", hashes)), records, frames, progress)
-    return BenchData(
-        records,
-        labels,
-        folds,
-        classes,
-        tuple(len(one) for one in plain),
-        raw,
-        _in_order(by_fold, folds, variants),
-        long,
-        joined,
-        teacher,
-    )
+    if len(set(folds)) < LEAST_FOLDS:
+        raise InputError(
+            f"The benchmark needs clips of at least {LEAST_FOLDS} sources.", hint="Name each clip's source."
+        )
+    return _Clips(records, tuple(classes.index(one.label) for one in records), folds, classes)
 
 
 class _FoldMaker:
@@ -176,22 +194,19 @@ class _FoldMaker:
     def __init__(
         self,
         student: Student,
-        records: Sequence[ClipRecord],
+        clips: _Clips,
         frames: FrameCache,
         plain: Sequence[UInt8Array],
-        labels: Sequence[int],
-        folds: Sequence[int],
         variants: int,
         samples: int,
         progress: Callable[[str, float], None],
     ) -> None:
-        self._samples = samples
-        self._student, self._records, self._frames, self._plain = student, records, frames, plain
-        self._labels, self._folds, self._variants, self._progress = labels, folds, variants, progress
+        self._student, self._clips, self._frames, self._plain = student, clips, frames, plain
+        self._variants, self._samples, self._progress = variants, samples, progress
         self._trunk: tuple[int, Int8Trunk] | None = None
 
     def features(self, fold: int) -> FeatureSet:
-        chosen = [self._records[i] for i in self._inside(fold)]
+        chosen = [self._clips.records[i] for i in self._inside(fold)]
 
         def progress(what: str, share: float) -> None:
             self._progress(f"{what} of fold {fold}", share)
@@ -218,8 +233,8 @@ class _FoldMaker:
     def joined(self, fold: int) -> dict[str, Tensor]:
         inside = self._inside(fold)
         plan = junctions(
-            [self._labels[i] != 0 for i in inside],
-            [self._records[i].source for i in inside],
+            [self._clips.labels[i] != 0 for i in inside],
+            [self._clips.records[i].source for i in inside],
             np.random.default_rng([SEED, fold]),
         )
         streams = [np.concatenate([self._plain[inside[i]] for i in one.clips]) for one in plan]
@@ -231,12 +246,12 @@ class _FoldMaker:
         return found
 
     def _inside(self, fold: int) -> list[int]:
-        return [i for i, one in enumerate(self._folds) if one == fold]
+        return [i for i, one in enumerate(self._clips.folds) if one == fold]
 
     def _of(self, fold: int) -> Int8Trunk:
         if self._trunk is None or self._trunk[0] != fold:
             self._progress(f"int8 trunk of fold {fold}", 0.0)
-            others = [self._plain[i] for i, one in enumerate(self._folds) if one != fold]
+            others = [self._plain[i] for i, one in enumerate(self._clips.folds) if one != fold]
             self._trunk = (fold, Int8Trunk(self._student, others, samples=self._samples))
             self._progress(f"int8 trunk of fold {fold}", 1.0)
         return self._trunk[1]
@@ -311,22 +326,6 @@ def _as_joined(stored: dict[str, Tensor], plain: Sequence[UInt8Array]) -> tuple[
         plan = Junction(clips, bool(stored[f"positive{number}"].item()))
         found.append(JoinedSource(plan, stored[f"raw{number}"], len(plain[clips[0]])))
     return tuple(found)
-
-
-def _teacher(
-    store: _Store, records: Sequence[ClipRecord], frames: FrameCache, progress: Callable[[str, float], None]
-) -> TeacherFeatures:
-    """Each member's features in a file of their own, so that an interrupted run goes on."""
-
-    def member(name: str) -> dict[str, Tensor]:
-        return {"clips": member_features(name, records, frames, progress)}
-
-    def by_frame() -> dict[str, Tensor]:
-        return {str(i): one for i, one in enumerate(frame_changes(records, frames, progress))}
-
-    clips = {name: store.tensors(name, partial(member, name))["clips"] for name in (*PICTURES, FLOW)}
-    changes = store.tensors("frames", by_frame)
-    return TeacherFeatures(clips, tuple(changes[str(i)] for i in range(len(records))))
 
 
 __all__ = ["BenchData", "JoinedSource", "LongStream", "load_bench_data", "new_student"]

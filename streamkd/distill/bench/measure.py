@@ -24,6 +24,7 @@ from streamkd.models.student import Student, student_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -64,11 +65,20 @@ class Budget:
 
 
 class Bench:
-    """Rows over one set of data; teachers are fitted once for each set of visible labels."""
+    """Rows over one set of data; teachers are fitted once for each set of visible labels.
 
-    def __init__(self, data: BenchData, budget: Budget, teacher: TeacherSignals | None = None) -> None:
+    Args:
+        data: What all rows share.
+        budget: The same for every row.
+        teacher: In place of the benchmark's own.
+        folder: Where the benchmark's own keeps its answers.
+    """
+
+    def __init__(
+        self, data: BenchData, budget: Budget, teacher: TeacherSignals | None = None, folder: Path | None = None
+    ) -> None:
         self.data, self.budget = data, budget
-        self._given = teacher
+        self._given, self._folder = teacher, folder
         self._teachers: dict[str, LocalTeacher] = {}
         rng = np.random.default_rng(0)
         self._random = rng.permutation(np.arange(len(data.labels)) % max(2, len(set(data.folds))))
@@ -142,9 +152,10 @@ class Bench:
         if self._given is not None and labelled == "all":
             return self._given
         if labelled not in self._teachers:
-            visible = set(visible_labels(self.data, labelled))
-            labels = [label if i in visible else -1 for i, label in enumerate(self.data.labels)]
-            self._teachers[labelled] = LocalTeacher(self.data.teacher, labels, self.data.folds, len(self.data.classes))
+            data, visible = self.data, visible_labels(self.data, labelled)
+            self._teachers[labelled] = LocalTeacher(
+                data.teacher, data.records, visible, data.folds, data.classes, self._folder
+            )
         return self._teachers[labelled].signals(fold)
 
 

@@ -14,6 +14,7 @@ from streamkd.distill.bench.measure import Bench, Budget
 from streamkd.distill.bench.report import markdown, row_figures
 from streamkd.distill.bench.results import Results, append, facts_of, read_results
 from streamkd.distill.bench.rows import BASELINE, BY_NAME, EPOCHS, QUICK_EPOCHS, QUICK_VARIANTS, ROWS, Row
+from streamkd.distill.bench.teacher import DESCRIPTION
 from streamkd.distill.recipe import TeacherOptions
 from streamkd.distill.teacher_signals import TrainingPart, gather_signals
 from streamkd.errors import InputError
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from streamkd.distill.bench.data import BenchData
     from streamkd.distill.signals import TeacherSignals
-
-LOCAL_TEACHER = "heads over frozen EfficientNet-Lite 0, 1 and 2 and optical flow, cross-fitted twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,8 @@ def run_bench(request: BenchRequest, progress: Callable[[str, float], None], war
     )
     folds = tuple(sorted(set(data.folds)))[: 1 if request.quick else None]
     given = None if request.teacher is None else _bundle_signals(request.teacher, request, data, progress, warn)
-    bench = Bench(data, Budget(QUICK_EPOCHS if request.quick else EPOCHS, variants, folds), given)
+    budget = Budget(QUICK_EPOCHS if request.quick else EPOCHS, variants, folds)
+    bench = Bench(data, budget, given, request.cache / "bench" / "teacher")
     results = _prepare(request, bench, data)
     _run_rows(request, bench, rows, results, progress)
     results = read_results(request.results)
@@ -154,7 +154,7 @@ def best_rows(results: Results, count: int = 2) -> tuple[str, ...]:
 
 def _prepare(request: BenchRequest, bench: Bench, data: BenchData) -> Results:
     results = read_results(request.results)
-    name = LOCAL_TEACHER if request.teacher is None else request.teacher.name
+    name = DESCRIPTION if request.teacher is None else request.teacher.name
     if results.facts is None:
         shortcut = shortcut_auc(data.records, data.classes[0])
         append(request.results, facts_of(data, bench.teacher_scores(), name, shortcut, 5.0))

@@ -1,28 +1,34 @@
 """A teacher for the benchmark, made on the spot from the data's own labels and never asked about what it has seen.
 
-Heads over frozen backbones, larger than the student's or at a higher resolution, on the busiest window, past and future
-at once; and one over optical flow. It is cross-fitted twice: for the student that is measured on fold k, a clip of
-fold j is labelled by heads that saw neither j nor k. A teacher that had seen fold k would carry its labels into the
-student.
+Its members are those of `streamkd teachers train`, at ten frames a second and with heads of several kinds. It is
+cross-fitted twice: for the student that is measured on fold k, a clip of fold j is labelled by heads that saw neither
+j nor k, with temperatures and weights that were learnt without both. A teacher that had seen fold k would carry its
+labels into the student.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import yaml
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+import streamkd
 from streamkd.distill.signals import TeacherSignals
-from streamkd.errors import TrainingError
-from streamkd.evaluate.calibrate import fit_temperature
-from streamkd.focus import focus_clip
-from streamkd.models.backbone import pretrained_backbone
-from streamkd.models.clip_features import clip_features, feature_slices
-from streamkd.models.teachers.flow import flow_features
+from streamkd.distill.teach import all_features, fit_member, frame_reader, labelled_set, weigh
+from streamkd.models.backbone import HEAD_CHANNELS
+from streamkd.models.teachers import Extractor, TeacherMember
+from streamkd.models.teachers.cache import TensorCache
+from streamkd.models.teachers.declared import read_declaration
+from streamkd.models.teachers.ensemble import member_features, view_logits
+from streamkd.models.teachers.spec import feature_key, feature_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,20 +36,39 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamkd.evaluate.dataset import ClipRecord, FrameCache
-    from streamkd.models.backbone import Backbone
-    from streamkd.types import UInt8Array
 
-FLOW = "flow"
-# name: backbone, size of the busiest window (half of the picture's shorter side), parts, inverse penalty
-PICTURES = {
-    "close0": ("efficientnet-lite0", 192, ("mean", "deviation", "change", "taps"), 1e-3),
-    "close1": ("efficientnet-lite1", 192, ("deviation", "change", "taps"), 1e-3),
-    "close2": ("efficientnet-lite2", 208, ("mean", "deviation", "change", "taps"), 1e-3),
-}
-FLOW_PENALTY = 0.03
-FRAMES_OF = "close2"  # whose change from frame to frame is the teacher's answer by frame
-MAX_FRAMES = 12
+RATE_HZ, FRAMES = 10.0, 24
+FLOW, POSE = "flow", "pose"
+MEMBERS = (
+    TeacherMember(name=FLOW, features="flow", head="forest", size=112, rate_hz=RATE_HZ, max_frames=FRAMES),
+    TeacherMember(
+        name="close",
+        backbone="efficientnet-lite0",
+        size=192,
+        short_side=384,
+        rate_hz=RATE_HZ,
+        max_frames=FRAMES,
+        views=("plain", "mirror"),
+    ),
+    TeacherMember(
+        name="close-large",
+        backbone="efficientnet-lite2",
+        size=208,
+        short_side=416,
+        parts=("deviation", "change", "taps"),
+    ),
+    TeacherMember(name=POSE, features="pose", head="forest", size=320, model="pose.yaml", views=("plain", "mirror")),
+)
+# Not a member: what changes from frame to frame is what attention transfer compares the student with.
+BY_FRAME = TeacherMember(
+    name="by-frame", features="frames", head="temporal", backbone="efficientnet-lite0", size=192, short_side=384
+)
+DESCRIPTION = (
+    "trees over optical flow and over people's key points, linear heads over frozen EfficientNet-Lite 0 and 2 on the "
+    "busiest window; ten frames a second; weights learnt; cross-fitted twice"
+)
 HINTS = 48  # principal components of what the teacher sees
+MODALITY = 64  # and of a single modality
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,61 +76,47 @@ class TeacherFeatures:
     """What the teacher's members see of N clips; no label is in it.
 
     Attributes:
-        clips: Member to `[N, F]`.
+        clips: Member to `[N, V, F]`, for V views.
         frames: Per clip `[T, 1280]` fp16, how the last features changed since the frame before.
     """
 
     clips: dict[str, Tensor]
     frames: tuple[Tensor, ...]
 
-
-def member_features(
-    name: str, records: Sequence[ClipRecord], frames: FrameCache, progress: Callable[[str, float], None]
-) -> Tensor:
-    """What one member sees of N clips: `[N, F]`; about 0.1 s a clip on one idle core."""
-    rows: list[Tensor] = []
-    if name == FLOW:
-        for record in records:
-            rows.append(flow_features(frames.load(record, 10.0, 192).frames[: 2 * MAX_FRAMES], 10.0))
-            progress(f"teacher features {name}", len(rows) / len(records))
-        return torch.stack(rows)
-    backbone, size, parts, _ = PICTURES[name]
-    network = _network(backbone)
-    for record in records:
-        whole = clip_features(network, _shown(record, frames, size))
-        rows.append(torch.cat([whole[part] for part in feature_slices(backbone, parts)]))
-        progress(f"teacher features {name}", len(rows) / len(records))
-    return torch.stack(rows)
+    @property
+    def seen(self) -> Tensor:
+        """All members side by side, the plain view: `[N, F]`."""
+        return torch.cat([one[:, 0] for one in self.clips.values()], dim=1)
 
 
-def frame_changes(
-    records: Sequence[ClipRecord], frames: FrameCache, progress: Callable[[str, float], None]
-) -> tuple[Tensor, ...]:
-    """Per clip `[T, 1280]`, how the last features changed since the frame before."""
-    backbone, size, _, _ = PICTURES[FRAMES_OF]
-    network = _network(backbone)
-    found: list[Tensor] = []
-    for record in records:
-        found.append(_changes(network, _shown(record, frames, size)))
-        progress("teacher features by frame", len(found) / len(records))
-    return tuple(found)
+def teacher_features(
+    records: Sequence[ClipRecord], frames: FrameCache, cache: Path, progress: Callable[[str, float], None]
+) -> TeacherFeatures:
+    """What all members see, from the cache where it has been computed before; about 1 s a clip on one idle core."""
+    root = cache / "bench"
+    _declare_pose(root / "pose.yaml")
+    extract = Extractor(frame_reader(frames), root=root, cache=TensorCache(cache / "teacher"))
+
+    def told(what: str, share: float) -> None:
+        progress(f"teacher {what}", share)
+
+    found = all_features(records, extract, feature_keys((*MEMBERS, BY_FRAME)), told)
+    clips = {one.name: member_features(one, MEMBERS, found) for one in MEMBERS}
+    return TeacherFeatures(clips, tuple(frame_changes(one[0]) for one in found[feature_key(BY_FRAME)]))
 
 
-def _shown(record: ClipRecord, frames: FrameCache, size: int) -> UInt8Array:
-    whole = frames.load(record, 5.0, 2 * size, keep_aspect=True).frames[:MAX_FRAMES]
-    return np.ascontiguousarray(focus_clip(whole, size))
+def _declare_pose(path: Path) -> None:
+    """The shipped pose network's declaration, for footage of which more frames are kept than of a harvest."""
+    shipped = Path(streamkd.__file__).parent / "assets" / "teacher" / "models" / "pose.yaml"
+    said = read_declaration(shipped).model_dump(mode="json") | {"rate_hz": RATE_HZ, "frames": FRAMES}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
 
 
-def _network(backbone: str) -> Backbone:
-    network = pretrained_backbone(backbone).eval()
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-@torch.inference_mode()
-def _changes(network: Any, shown: NDArray[np.uint8]) -> Tensor:
-    x = torch.from_numpy(shown).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-    pooled = network(x).mean(dim=(2, 3))
-    return torch.cat([torch.zeros_like(pooled[:1]), (pooled[1:] - pooled[:-1]).abs()]).half().clone()
+def frame_changes(features: Tensor) -> Tensor:
+    """Of `frame_features [T, D]`, NaN where the clip has ended: how the pooled ones changed, `[T', 1280]` fp16."""
+    pooled = features[torch.isfinite(features).all(dim=1), :HEAD_CHANNELS]
+    return torch.cat([torch.zeros_like(pooled[:1]), (pooled[1:] - pooled[:-1]).abs()]).half()
 
 
 class LocalTeacher:
@@ -113,66 +124,95 @@ class LocalTeacher:
 
     Args:
         features: Of all N clips.
-        labels: `[N]` class indices; -1 where the label is hidden: such clips are labelled, never learnt from.
+        records: The clips; only those of `visible` are learnt from.
+        visible: Clips whose labels are shown.
         folds: `[N]`.
-        classes: C.
+        classes: Background first.
+        folder: Where answers are kept, so that a run that goes on does not fit again; None keeps them in memory.
     """
 
-    def __init__(self, features: TeacherFeatures, labels: Sequence[int], folds: Sequence[int], classes: int) -> None:
-        self._features, self._classes = features, classes
-        self._labels, self._folds = np.asarray(labels), np.asarray(folds)
-        self._memory: dict[tuple[int, ...], Tensor] = {}
+    def __init__(
+        self,
+        features: TeacherFeatures,
+        records: Sequence[ClipRecord],
+        visible: Sequence[int],
+        folds: Sequence[int],
+        classes: tuple[str, ...],
+        folder: Path | None = None,
+    ) -> None:
+        self._features, self._records, self._classes = features, records, classes
+        self._folds, self._visible = np.asarray(folds), np.isin(np.arange(len(folds)), visible)
+        self._folder = folder
+        self._memory: dict[tuple[int, ...], dict[str, Tensor]] = {}
 
     def signals(self, out: int | None) -> TeacherSignals:
         """For the student that is measured on fold `out`: every clip by heads that saw neither its fold nor that one.
 
         None: for a student that is not measured; what is said about a clip is then out of fold.
         """
-        members = torch.zeros(1 + len(PICTURES), len(self._folds), self._classes)
+        count = len(self._folds)
+        members = torch.zeros(len(self._features.clips), count, len(self._classes))
+        together = torch.zeros(count, len(self._classes))
         for fold in sorted(set(self._folds.tolist())):
-            unseen = tuple(sorted({fold} if out is None else {fold, out}))
             inside = torch.from_numpy(self._folds == fold)
-            members[:, inside] = self._answers(unseen)[:, inside]
-        mean = members.softmax(dim=-1).mean(dim=0)
+            said = self._answers(tuple(sorted({fold} if out is None else {fold, out})))
+            members[:, inside] = said["members"][:, inside]
+            weights = said["weights"][:, None, None]
+            together[inside] = (weights * members[:, inside].softmax(dim=-1)).sum(dim=0)
+        modalities = {name: self._features.clips[name][:, 0] for name in (FLOW, POSE) if name in self._features.clips}
         return TeacherSignals(
-            logits=(mean + 1e-6).log(),
+            logits=(together + 1e-6).log(),
             members=members,
-            features=self._hints(out),
-            modalities={FLOW: self._features.clips[FLOW]},
+            features=self._components(self._features.seen, HINTS, out),
+            modalities={name: self._components(value, MODALITY, out) for name, value in modalities.items()},
             frame_features=self._features.frames,
         )
 
-    def _answers(self, unseen: tuple[int, ...]) -> Tensor:
-        """Logits `[K, N, C]` of heads that saw no clip of these folds, calibrated on folds among the rest."""
+    def _answers(self, unseen: tuple[int, ...]) -> dict[str, Tensor]:
+        """Of heads that saw no clip of these folds: logits `members [K, N, C]`, and their `weights [K]`."""
         if unseen not in self._memory:
-            seen = ~np.isin(self._folds, unseen) & (self._labels >= 0)
-            if set(self._labels[seen].tolist()) != set(range(self._classes)):
-                raise TrainingError(f"Without folds {unseen}, a class has no labelled clips.", hint="Use fewer folds.")
-            self._memory[unseen] = torch.stack([self._member(name, seen) for name in (*PICTURES, FLOW)])
+            self._memory[unseen] = self._stored(unseen)
         return self._memory[unseen]
 
-    def _member(self, name: str, seen: NDArray[np.bool_]) -> Tensor:
-        x, penalty = self._features.clips[name], FLOW_PENALTY if name == FLOW else PICTURES[name][3]
-        inner = np.zeros((len(self._folds), self._classes))
-        held = np.zeros(len(self._folds), dtype=bool)
-        for fold in sorted(set(self._folds[seen].tolist())):
-            rest, out = seen & (self._folds != fold), seen & (self._folds == fold)
-            if set(self._labels[rest].tolist()) == set(range(self._classes)):
-                inner[out] = fit_logistic(x, rest, self._labels, penalty)[out]
-                held |= out
-        scale = (
-            fit_temperature([row[None] for row in inner[held]], self._labels[held].tolist(), 0) if held.any() else 1.0
-        )
-        return torch.from_numpy(fit_logistic(x, seen, self._labels, penalty) / scale).float()
+    def _stored(self, unseen: tuple[int, ...]) -> dict[str, Tensor]:
+        if self._folder is None:
+            return self._fit(unseen)
+        key = hashlib.sha256(repr((MEMBERS, self._folds.tolist(), self._visible.tolist(), unseen)).encode())
+        path = self._folder / f"teacher-{key.hexdigest()[:16]}.safetensors"
+        if not path.is_file():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            save_file(self._fit(unseen), path.with_suffix(".partial"))
+            path.with_suffix(".partial").replace(path)
+        return load_file(path)
 
-    def _hints(self, out: int | None) -> Tensor:
-        """`[N, HINTS]` principal components of all members together, found on the clips outside of fold `out`."""
-        whole = torch.cat([self._features.clips[name] for name in (*PICTURES, FLOW)], dim=1)
-        seen = torch.from_numpy(self._folds != out) if out is not None else torch.ones(len(whole), dtype=torch.bool)
+    def _fit(self, unseen: tuple[int, ...]) -> dict[str, Tensor]:
+        """Heads, temperatures and weights from the other folds' visible clips.
+
+        Raises:
+            TrainingError: They are too few.
+        """
+        rows = np.flatnonzero(self._visible & ~np.isin(self._folds, unseen)).tolist()
+        data = labelled_set(
+            [self._records[i] for i in rows], self._folds[rows].tolist(), self._classes, self._classes[0]
+        )
+        at = torch.tensor(rows)
+        named = [one for one in MEMBERS if one.name in self._features.clips]
+        fitted = [fit_member(one, self._features.clips[one.name][at], data) for one in named]
+        logits = [
+            view_logits(one.member, one.final, self._features.clips[one.member.name], len(self._classes))
+            / one.member.temperature
+            for one in fitted
+        ]
+        weights = torch.tensor([one.weight for one in weigh(fitted, data)[0]])
+        return {"members": torch.stack(logits), "weights": weights / weights.sum()}
+
+    def _components(self, whole: Tensor, count: int, out: int | None) -> Tensor:
+        """`[N, count]` principal components of `[N, F]`, found on the clips outside of fold `out`."""
+        seen = torch.ones(len(whole), dtype=torch.bool) if out is None else torch.from_numpy(self._folds != out)
         standard = _standardise(whole, seen)
         _, _, basis = torch.linalg.svd(standard[seen], full_matrices=False)
-        hints: Tensor = standard @ basis[:HINTS].T
-        return hints
+        components: Tensor = standard @ basis[:count].T
+        return components
 
 
 def fit_logistic(x: Tensor, seen: NDArray[np.bool_], labels: NDArray[np.int64], penalty: float) -> NDArray[np.float64]:
@@ -191,11 +231,12 @@ def _standardise(x: Tensor, seen: Tensor) -> Tensor:
 
 
 __all__ = [
+    "DESCRIPTION",
     "FLOW",
-    "PICTURES",
+    "MEMBERS",
     "LocalTeacher",
     "TeacherFeatures",
     "fit_logistic",
     "frame_changes",
-    "member_features",
+    "teacher_features",
 ]

@@ -53,35 +53,22 @@ def discriminator_loss(teacher: Tensor, student: Tensor) -> Tensor:
     return F.softplus(-teacher) + F.softplus(student)
 
 
-def generator_loss(student: Tensor) -> Tensor:
-    """`-log D(student)` of logits `[M]`, per row: the form whose gradient doesn't vanish."""
-    return F.softplus(-student)
-
-
-def fgsm(x: Tensor, loss: Callable[[Tensor], Tensor], size: float) -> Tensor:
-    """One step of length `size` along the sign of the gradient: the input that misleads most, to first order.
-
-    Args:
-        x: Any shape; not changed.
-        loss: Of an input, summed over rows.
-        size: Largest change of an element.
-    """
-    return pgd(x, loss, size, steps=1, step=size)
-
-
 def pgd(
     x: Tensor, loss: Callable[[Tensor], Tensor], size: float, *, steps: int = 3, step: float | None = None
 ) -> Tensor:
-    """`steps` such steps, each put back into the box `x - size .. x + size`; starts at `x`.
+    """The input that misleads most: steps along the sign of the gradient, within `x - size .. x + size`, from `x`.
+
+    One step is FGSM, several are PGD.
 
     Args:
         x: Any shape; not changed.
         loss: Of an input, summed over rows.
         size: Largest change of an element.
         steps: How many.
-        step: Length of each; 2.5 size / steps (Madry et al.) if not given.
+        step: Length of each; if not given, `size` of a single one, else 2.5 size / steps (Madry et al.).
     """
-    step = 2.5 * size / steps if step is None else step
+    if step is None:
+        step = size if steps == 1 else 2.5 * size / steps
     attacked = x.detach()
     for _ in range(steps):
         probe = attacked.clone().requires_grad_(True)  # noqa: FBT003
@@ -91,4 +78,4 @@ def pgd(
     return attacked.detach()
 
 
-__all__ = ["Discriminator", "discriminator_loss", "fgsm", "generator_loss", "pgd", "reverse_gradient"]
+__all__ = ["Discriminator", "discriminator_loss", "pgd", "reverse_gradient"]

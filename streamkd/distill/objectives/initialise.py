@@ -1,6 +1,6 @@
 """Initialisation from the teacher: start from its weights instead of from noise.
 
-Every n-th layer: Sanh et al., "DistilBERT" (2019). Evenly spaced elements of larger tensors: Xu et al., "Initializing
+Equal shapes: Sanh et al., "DistilBERT" (2019). Evenly spaced elements of larger tensors: Xu et al., "Initializing
 Models with Larger Ones" (weight selection, ICLR 2024).
 """
 
@@ -37,26 +37,6 @@ def select_elements(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tensor
 
 
-def select_layers(teacher: Mapping[str, Tensor], prefix: str, layers: int) -> dict[str, Tensor]:
-    """The state of a shallower stack: `prefix.<i>.*` renumbered so that `layers` evenly spaced layers remain.
-
-    Raises:
-        ValueError: The teacher has fewer layers.
-    """
-    start = f"{prefix}."
-    numbers = sorted({int(name[len(start) :].split(".")[0]) for name in teacher if name.startswith(start)})
-    chosen = {numbers[old]: new for new, old in enumerate(spread(layers, len(numbers)))}
-    selected: dict[str, Tensor] = {}
-    for name, value in teacher.items():
-        if not name.startswith(start):
-            selected[name] = value
-            continue
-        number, _, rest = name[len(start) :].partition(".")
-        if int(number) in chosen:
-            selected[f"{start}{chosen[int(number)]}.{rest}"] = value
-    return selected
-
-
 def matching_weights(
     student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], *, shrink: bool = True
 ) -> dict[str, Tensor]:
@@ -81,4 +61,4 @@ def matching_weights(
     return found
 
 
-__all__ = ["matching_weights", "select_elements", "select_layers", "spread"]
+__all__ = ["matching_weights", "select_elements", "spread"]

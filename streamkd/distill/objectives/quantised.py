@@ -44,15 +44,6 @@ def fake_quantise(x: Tensor, low: Tensor, high: Tensor, bits: int = 8) -> Tensor
     return quantised
 
 
-def fake_quantise_symmetric(weight: Tensor, bits: int = 8) -> Tensor:
-    """A weight `[out, ...]` with one symmetric scale per output, as int8 kernels have it."""
-    steps = 2 ** (bits - 1) - 1
-    scale = (weight.detach().abs().flatten(1).amax(dim=1) / steps).clamp(min=1e-12)
-    scale = scale.reshape(-1, *[1] * (weight.dim() - 1))
-    quantised: Tensor = _Round.apply(weight / scale) * scale  # type: ignore[no-untyped-call]
-    return quantised
-
-
 def apprentice(quantised: Tensor, full: Tensor, teacher: Tensor, *, temperature: float, share: float = 0.5) -> Tensor:
     """What the quantised student says follows the teacher, and the student without quantisation, per row.
 
@@ -72,4 +63,4 @@ def observed_range(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.aminmax(x.detach(), dim=0)
 
 
-__all__ = ["apprentice", "fake_quantise", "fake_quantise_symmetric", "observed_range"]
+__all__ = ["apprentice", "fake_quantise", "observed_range"]

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from streamkd.distill.objectives.initialise import matching_weights, select_elements, select_layers, spread
+from streamkd.distill.objectives.initialise import matching_weights, select_elements, spread
 
 
 @pytest.mark.parametrize(
@@ -24,17 +24,6 @@ def test_more_than_there_is_can_not_be_chosen():
 def test_elements_are_evenly_spaced_on_every_axis():
     x = torch.arange(9.0).reshape(3, 3)
     assert select_elements(x, (2, 2)).tolist() == [[0.0, 2.0], [6.0, 8.0]]
-
-
-def test_layers_are_renumbered():
-    teacher = {f"blocks.{i}.w": torch.tensor(float(i)) for i in range(5)} | {"head.w": torch.tensor(9.0)}
-    found = select_layers(teacher, "blocks", 3)
-    assert {name: one.item() for name, one in found.items()} == {
-        "blocks.0.w": 0.0,
-        "blocks.1.w": 2.0,
-        "blocks.2.w": 4.0,
-        "head.w": 9.0,
-    }
 
 
 def test_what_matches_is_copied_and_what_is_larger_is_shrunk():
