@@ -63,12 +63,16 @@ def busiest(energy: NDArray[np.float32], side: int) -> tuple[int, int]:
         side: In cells.
     """
     height, width = energy.shape
-    sums = np.pad(energy.astype(np.float64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    within = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    if not within.max() > 0.0:
+    # Float64: differences of running sums cancel. Bands of rows first, so that less is summed the second time.
+    down = np.zeros((height + 1, width), np.float64)
+    np.cumsum(energy, axis=0, out=down[1:])
+    bands = np.zeros((height - side + 1, width + 1), np.float64)
+    np.cumsum(down[side:] - down[:-side], axis=1, out=bands[:, 1:])
+    within = bands[:, side:] - bands[:, :-side]
+    top, left = divmod(int(within.argmax()), within.shape[1])
+    if not within[top, left] > 0.0:
         return (height - side) // 2, (width - side) // 2
-    top, left = np.unravel_index(int(within.argmax()), within.shape)
-    return int(top), int(left)
+    return top, left
 
 
 def focus_clip(frames: UInt8Array, size: int) -> UInt8Array:

@@ -101,7 +101,7 @@ class OpenVinoEngine:
             gather(rows.arrays, some, slot.state)
             slot.request.infer()
             for name, array in rows.arrays.items():
-                array[some] = slot.output(f"next_{name}")[: len(some)]
+                array[some] = slot.output[f"next_{name}"][: len(some)]
             outputs.append(self._answers(slot, len(some)))
         return _joined(outputs)
 
@@ -114,7 +114,7 @@ class OpenVinoEngine:
             for row, state in enumerate(states):
                 buffer[row] = state[name]
         slot.request.infer()
-        after = {name: slot.output(f"next_{name}") for name in self._names}
+        after = {name: slot.output[f"next_{name}"] for name in self._names}
         # A copy per camera: a view would keep the whole batch alive, and the request writes into it next time.
         following = [{name: after[name][row].copy() for name in self._names} for row in range(batch)]
         return self._answers(slot, batch), following
@@ -126,27 +126,31 @@ class OpenVinoEngine:
         """The last inference's answers; padding rows hold what an earlier batch left there: finite, and never read."""
         temperature = np.float32(self.spec.temperature)
         return StepOutput(
-            action=softmax(slot.output("action")[:batch] / temperature),
-            forecast=softmax(slot.output("forecast")[:batch] / temperature),
-            embedding=slot.output("embedding")[:batch].copy(),
+            action=softmax(slot.output["action"][:batch] / temperature),
+            forecast=softmax(slot.output["forecast"][:batch] / temperature),
+            embedding=slot.output["embedding"][:batch].copy(),
         )
 
 
 class _Slot:
-    """One batch size: its inference request and the memory that its inputs are read from."""
+    """One batch size: its inference request, and the memory that it reads from and writes to."""
 
     def __init__(self, compiled: Any, bundle: Bundle, size: int) -> None:
         spec = bundle.spec
         self.request = compiled.create_infer_request()
         self.frame = np.zeros((size, spec.input_size, spec.input_size, 3), np.uint8)
         self.state = {tensor.name: np.zeros((size, *tensor.shape), np.float32) for tensor in spec.state}
-        for name, buffer in (("frame", self.frame), *self.state.items()):
+        shapes = {
+            "action": (len(spec.classes),),
+            "forecast": (len(spec.forecast_horizons_s), len(spec.classes)),
+            "embedding": spec.embedding_shape,
+            **{f"next_{tensor.name}": tensor.shape for tensor in spec.state},
+        }
+        # `[size, …]` each, valid until the next inference. Asking the request for its tensors would take longer than
+        # copying them.
+        self.output = {name: np.zeros((size, *shape), np.float32) for name, shape in shapes.items()}
+        for name, buffer in (("frame", self.frame), *self.state.items(), *self.output.items()):
             self.request.set_tensor(name, ov.Tensor(buffer, shared_memory=True))
-
-    def output(self, name: str) -> FloatArray:
-        """`[size, …]`, valid until the next inference."""
-        array: FloatArray = self.request.get_tensor(name).data
-        return array
 
 
 def _joined(outputs: Sequence[StepOutput]) -> StepOutput:
