@@ -62,6 +62,7 @@ class WorkerTotals:
     rss_bytes: int
     cpu_s: float
     slowed_cameras: int = 0  # analysed at a lower rate than the student's, because the machine can't do it all
+    pressure: float = 0.0  # p95 latency of the last seconds as a share of the age at which frames are dropped
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class Worker:
         self._applied_revision = -1
         self._governor = Governor()
         self._slowed = 0  # cameras
+        self._pressure = 0.0  # as last judged
         self._answering = ""  # the version that answers
         self._ended = threading.Event()
         self._stop_lock = threading.Lock()
@@ -218,6 +219,7 @@ class Worker:
             rss_bytes=rss_bytes,
             cpu_s=cpu.user + cpu.system,
             slowed_cameras=self._slowed,
+            pressure=self._pressure,
         )
         return WorkerReport(
             worker_id=self.worker_id,
@@ -286,7 +288,8 @@ class Worker:
     def _keep_pace(self) -> None:
         """Lower rates before frames come too late, and raise them again."""
         now_s = self._clock.monotonic_s()
-        paces = self._governor.step(self._loop.pressure(now_s), self._readers.priorities(), now_s)
+        self._pressure = self._loop.pressure(now_s)
+        paces = self._governor.step(self._pressure, self._readers.priorities(), now_s)
         slowed = sum(pace > 0 for pace in paces.values())
         if bool(slowed) != bool(self._slowed):
             _log.warning("overload" if slowed else "overload is over", worker=self.worker_id, slowed_cameras=slowed)
