@@ -131,6 +131,9 @@ class RefreshConfig(_Section):
     watch_s: float = Field(
         default=3600.0, ge=0, description="after a swap, how long alarms are compared with those before; 0: not at all"
     )
+    watch_alarms_per_hour: float = Field(
+        default=12.0, ge=0, description="action events on a camera that this comparison never finds too many"
+    )
     keep_versions: int = Field(default=5, ge=2, description="bundles kept on disk; the live one and its parent always")
     footage_quota_mb: int = Field(default=512, ge=8, description="harvested clips kept on disk")
 

@@ -204,8 +204,9 @@ def demo_config(
         ],
         "api": {"port": port},
         # Each camera plays half a minute over and over: nearly all of a minute is kept, so that enough different
-        # moments are held back for the gate to judge by.
-        "refresh": {"clips_per_camera": 24},
+        # moments are held back for the gate to judge by. And "fights" shows one every twenty seconds: that many alarms
+        # are no reason to take a student back.
+        "refresh": {"clips_per_camera": 24, "watch_alarms_per_hour": 200},
         "store": {
             "url": f"sqlite:///{folder / 'streamkd.db'}",
             "media_dir": str(folder / "media"),
@@ -214,7 +215,6 @@ def demo_config(
     }
     if student is not None:
         config["student"] = {"bundle": str(student)}
-        config["refresh"]["watch_s"] = 0  # after a student that raised no alarm, any number of them is too many
     return config
 
 

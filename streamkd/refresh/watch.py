@@ -6,6 +6,11 @@ before, with `r t1 / (t0 + r t1)`. The tail of that binomial is an exact test, h
 short the time before was (Przyborowski and Wilenski, "Homogeneity of results in testing samples from Poisson series",
 Biometrika 1940).
 
+A parent that was blind raised none, and any healed student would have too many. So a rate that an operator tolerates
+anyway is never too much, whatever the parent's was. That there are more than such a rate explains is asked by the plain
+Poisson tail. A model goes only if both tests say so: for "at most the larger of the two rates" that keeps the level of
+each (intersection-union test, Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 1982).
+
 Real events come in bursts, not one by one: the cool-down between two of a camera and label takes the worst of that
 away, the ratio has to answer for the rest. Only more alarms count: fewer may be the very thing the refresh was for.
 """
@@ -36,10 +41,12 @@ class WatchLimits:
 
     Attributes:
         ratio: A rate of up to so many times the one before is let pass.
+        alarms_per_hour: So many on a camera are let pass, whatever was before; 0: that alone decides.
         confidence: That a model within `ratio` is kept, over all cameras and looks of a watch together.
     """
 
     ratio: float = 2.0
+    alarms_per_hour: float = 12.0
     confidence: float = 0.99
 
 
@@ -56,6 +63,15 @@ def chance_of_as_many(before: Alarms, after: Alarms, ratio: float) -> float:
     return min(1.0, tail)
 
 
+def chance_at_rate(after: Alarms, per_hour: float) -> float:
+    """Probability of at least `after.events` at a steady rate: the tail of a Poisson distribution. 0..1."""
+    mean = per_hour * after.watched_s / 3600.0
+    if after.events == 0 or mean <= 0.0:
+        return 1.0 if after.events == 0 else 0.0
+    fewer = math.fsum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(after.events))
+    return max(0.0, 1.0 - fewer)
+
+
 def too_many(before: Mapping[str, Alarms], after: Mapping[str, Alarms], limits: WatchLimits) -> str | None:
     """Why a model should be taken back, in a line for people; None: it need not be.
 
@@ -68,13 +84,20 @@ def too_many(before: Mapping[str, Alarms], after: Mapping[str, Alarms], limits: 
     if not compared:
         return None
     level = (1.0 - limits.confidence) / (len(compared) * len(LOOKS))
-    chances = {name: chance_of_as_many(before[name], after[name], limits.ratio) for name in compared}
+    chances = {
+        name: max(
+            chance_of_as_many(before[name], after[name], limits.ratio),
+            chance_at_rate(after[name], limits.alarms_per_hour),
+        )
+        for name in compared
+    }
     worst = min(compared, key=chances.__getitem__)
     if chances[worst] >= level:
         return None
     return (
         f"camera {worst} raised {_said(after[worst])}, {_said(before[worst])} before; "
-        f"chance of that at {limits.ratio:g} times the rate: {chances[worst]:.1g}"
+        f"chance of that at {limits.ratio:g} times the rate, or at {limits.alarms_per_hour:g} an hour if that is more: "
+        f"{chances[worst]:.1g}"
     )
 
 
@@ -86,4 +109,4 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-__all__ = ["LOOKS", "Alarms", "WatchLimits", "chance_of_as_many", "too_many"]
+__all__ = ["LOOKS", "Alarms", "WatchLimits", "chance_at_rate", "chance_of_as_many", "too_many"]

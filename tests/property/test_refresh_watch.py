@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, poisson
 
-from streamkd.refresh.watch import LOOKS, Alarms, WatchLimits, chance_of_as_many, too_many
+from streamkd.refresh.watch import LOOKS, Alarms, WatchLimits, chance_at_rate, chance_of_as_many, too_many
 
 counts = st.integers(0, 300)
 seconds = st.floats(1.0, 1e5)
 alarms = st.builds(Alarms, counts, seconds)
 ratios = st.floats(1.0, 5.0)
-LIMITS = WatchLimits()
+LIMITS = WatchLimits(alarms_per_hour=0.0)  # the parent's rate alone decides
+TOLERANT = WatchLimits()
+HOUR_S = 3600.0
 
 
 @given(alarms, alarms, ratios)
@@ -67,18 +69,62 @@ def test_fewer_alarms_are_no_reason():
     assert too_many({"gate": Alarms(100, 3600.0)}, {"gate": Alarms(0, 3600.0)}, LIMITS) is None
 
 
-def test_a_model_with_twice_the_rate_is_kept_as_often_as_promised():
-    rng = np.random.default_rng(0)
-    rounds, hour_s, cameras = 2000, 3600.0, ("a", "b", "c", "d")
+@given(alarms, st.floats(0.1, 400.0))
+def test_the_chance_at_a_rate_is_the_poisson_tail(after, per_hour):
+    tail = poisson.sf(after.events - 1, per_hour * after.watched_s / HOUR_S)
+    assert chance_at_rate(after, per_hour) == pytest.approx(tail, rel=1e-6, abs=1e-9)
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), alarms),
+    st.dictionaries(st.sampled_from("abcd"), alarms),
+    st.floats(0.0, 400.0),
+    st.floats(0.0, 400.0),
+)
+def test_who_tolerates_more_takes_back_less(before, after, some, more):
+    strict, lenient = (
+        too_many(before, after, WatchLimits(alarms_per_hour=rate)) for rate in (min(some, more), max(some, more))
+    )
+    assert lenient is None or strict is not None
+
+
+def test_a_flood_after_a_blind_parent_is_named():
+    reason = too_many({"gate": Alarms(0, HOUR_S)}, {"gate": Alarms(15, 450.0)}, TOLERANT)
+    assert reason is not None
+    assert "or at 12 an hour if that is more" in reason
+
+
+def taken_back_share(before_rate: float, after_rate: float, limits: WatchLimits) -> float:
+    """How often a watch takes a model back; alarms an hour of the two models, on each of four cameras."""
+    rng, rounds, cameras = np.random.default_rng(0), 2000, ("a", "b", "c", "d")
     taken_back = 0
     for _ in range(rounds):
-        before = {name: Alarms(int(rng.poisson(5.0)), hour_s) for name in cameras}
+        before = {name: Alarms(int(rng.poisson(before_rate)), HOUR_S) for name in cameras}
         seen, last = dict.fromkeys(cameras, 0), 0.0
         for look in LOOKS:
-            seen = {name: count + int(rng.poisson(LIMITS.ratio * 5.0 * (look - last))) for name, count in seen.items()}
+            seen = {name: count + int(rng.poisson(after_rate * (look - last))) for name, count in seen.items()}
             last = look
-            after = {name: Alarms(count, look * hour_s) for name, count in seen.items()}
-            if too_many(before, after, LIMITS) is not None:
+            after = {name: Alarms(count, look * HOUR_S) for name, count in seen.items()}
+            if too_many(before, after, limits) is not None:
                 taken_back += 1
                 break
-    assert taken_back / rounds <= 1.0 - LIMITS.confidence
+    return taken_back / rounds
+
+
+def test_a_model_with_twice_the_rate_is_kept_as_often_as_promised():
+    assert taken_back_share(5.0, LIMITS.ratio * 5.0, LIMITS) <= 1.0 - LIMITS.confidence
+
+
+@pytest.mark.parametrize("parent", [0.0, 1.0, 5.0])
+def test_a_healed_model_at_a_tolerated_rate_is_kept_as_often_as_promised(parent):
+    assert taken_back_share(parent, TOLERANT.alarms_per_hour, TOLERANT) <= 1.0 - TOLERANT.confidence
+
+
+def test_without_a_tolerated_rate_a_healed_model_on_a_busy_site_would_go():
+    assert taken_back_share(0.0, 40.0, LIMITS) > 0.99
+    assert taken_back_share(0.0, 40.0, WatchLimits(alarms_per_hour=40.0)) <= 0.01
+
+
+@pytest.mark.parametrize("parent", [0.0, 5.0])
+def test_a_flood_is_taken_back_whatever_the_parent_raised(parent):
+    assert taken_back_share(parent, 60.0, TOLERANT) > 0.99

@@ -112,6 +112,26 @@ def test_a_student_with_about_as_many_alarms_stays(site, alarms_per_hour):
     assert (record.status, site.live_model.version) == (RefreshStatus.PROMOTED, NEW)
 
 
+def test_a_student_that_heals_a_blind_one_stays(site):
+    site.alarms_per_hour = {OLD: 0.0, NEW: 12.0}
+    record = asyncio.run(watched(site))
+    assert (record.status, site.live_model.version) == (RefreshStatus.PROMOTED, NEW)
+
+
+def test_a_flood_after_a_blind_student_is_taken_back(site):
+    site.alarms_per_hour = {OLD: 0.0, NEW: 120.0}
+    assert asyncio.run(watched(site)).status is RefreshStatus.ROLLED_BACK
+
+
+def test_how_many_alarms_are_tolerated_is_configured(site):
+    site.config = Config.model_validate(
+        {"refresh": {"watch_s": WATCH_S, "watch_alarms_per_hour": 200}, "store": site.config.store}
+    )
+    site.watch = ModelWatch(site, site.clock, site.wait)
+    site.alarms_per_hour = {OLD: 0.0, NEW: 120.0}
+    assert asyncio.run(watched(site)).status is RefreshStatus.PROMOTED
+
+
 def test_without_a_time_before_the_swap_nothing_is_concluded(site):
     site.alarms_per_hour[NEW] = 120.0
     assert asyncio.run(watched(site, before_s=0.0)).status is RefreshStatus.PROMOTED

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
+from streamkd.config import RefreshConfig
 from streamkd.errors import InputError
+from streamkd.refresh.watch import Alarms, WatchLimits, too_many
 from streamkd_service.demo import demo_config
 from streamkd_service.demo_media import DemoCamera, DemoClip, cache_folder, plan_cameras, read_clips
 from streamkd_service.top import Seen, drops_of, render, rows_of
@@ -109,7 +111,14 @@ def test_the_cache_follows_the_environment(monkeypatch, tmp_path):
     assert cache_folder().is_relative_to(tmp_path)
 
 
-def test_what_a_student_that_knew_nothing_has_learnt_is_not_taken_back_for_its_alarms(tmp_path):
-    cold, shipped = (demo_config(tmp_path, [], {}, 8400, student) for student in (tmp_path / "cold", None))
-    assert cold["refresh"]["watch_s"] == 0
-    assert "watch_s" not in shipped["refresh"]
+@pytest.mark.parametrize("student", [None, "cold"])
+def test_in_the_demo_too_what_a_refresh_brings_is_watched(tmp_path, student):
+    config = demo_config(tmp_path, [], {}, 8400, student and tmp_path / student)
+    assert RefreshConfig.model_validate(config["refresh"]).watch_s > 0
+
+
+def test_a_student_that_sees_the_demo_s_fights_is_not_taken_back_for_them(tmp_path):
+    refresh = RefreshConfig.model_validate(demo_config(tmp_path, [], {}, 8400, None)["refresh"])
+    limits = WatchLimits(alarms_per_hour=refresh.watch_alarms_per_hour)
+    blind, seeing = {"fights": Alarms(0, 3600.0)}, {"fights": Alarms(21, 450.0)}  # 16 in 336 s, as a replay says
+    assert too_many(blind, seeing, limits) is None

@@ -78,6 +78,7 @@ class ModelWatch:
         self._clock = clock
         self._sleep = sleep
         self._span_s = host.config.refresh.watch_s
+        self._limits = WatchLimits(alarms_per_hour=host.config.refresh.watch_alarms_per_hour)
         self._exposure = Exposure(self._span_s)
         self._ticked_s: float | None = None
         self._task: asyncio.Task[None] | None = None
@@ -128,7 +129,7 @@ class ModelWatch:
             await self._sleep(left_s)
             if self._host.live_model.version != version:
                 return None
-            reason = too_many(before, await self._alarms(version, began), WatchLimits())
+            reason = too_many(before, await self._alarms(version, began), self._limits)
             if reason is not None:
                 return reason
         _log.info("watch of the new model is over", refresh=refresh.id, version=version, cameras=len(before))
