@@ -170,12 +170,7 @@ def distil(
         settings = replace(settings, temperature=temperature)
     parent = read_bundle(parent_bundle)
     said = read_labels(labels)
-    site = _decode(_with_labels(clips, said), parent)
-    if len(site) < MIN_CLIPS:
-        raise TrainingError(
-            f"Only {len(site)} of {len(clips)} clips have labels and frames; distillation needs {MIN_CLIPS}.",
-            hint="Harvest more clips.",
-        )
+    site = _site(clips, said, parent)
     rehearsed = [] if shuffle_labels else _decode([(clip, -1, file_sha256(clip)) for clip in replay], parent)
     student = load_student(parent)
     features = _features(student, [*site, *rehearsed], settings.variants, seed, progress)
@@ -186,7 +181,6 @@ def distil(
         trained.load_state_dict(
             interpolate(trained.state_dict(), load_student(parent).state_dict(), settings.parent_weight)
         )
-    progress("quantising", 0.0)
     parts = BundleParts(
         spec=parent.spec.model_copy(update={"version": version}),
         lineage=lineage(
@@ -198,10 +192,26 @@ def distil(
         ),
         metrics={"clips": len(site), "epochs": recipe.epochs, "parent": parent.metrics},
     )
+    progress("quantising", 0.0)
     # Ranges of int8 from here and elsewhere: those of dark footage alone would cut a bright day off.
     shown = [clip.plain for pair in zip_longest(site, rehearsed) for clip in pair if clip is not None]
     write_bundle(out_bundle, trained, parts, shown, samples=CALIBRATION_FRAMES)
     progress("quantising", 1.0)
+
+
+def _site(clips: Sequence[Path], said: ClipLabels, parent: Bundle) -> list[_Decoded]:
+    """The clips that have a label and can be decoded.
+
+    Raises:
+        TrainingError: They are too few to learn from.
+    """
+    site = _decode(_with_labels(clips, said), parent)
+    if len(site) < MIN_CLIPS:
+        raise TrainingError(
+            f"Only {len(site)} of {len(clips)} clips have labels and frames; distillation needs {MIN_CLIPS}.",
+            hint="Harvest more clips.",
+        )
+    return site
 
 
 def _targets(

@@ -72,23 +72,7 @@ def gather_signals(
         return _from_file(Path(options.source), options.classes, asked, part.classes)
     tensors = TensorCache(cache / "teacher")
     if options.source == LOCAL:
-        unknown = sorted(set(options.members) - set(PRESETS))
-        if unknown:
-            raise InputError(
-                f"teacher.members: there is no member {unknown[0]!r}.", hint=f"Known: {', '.join(PRESETS)}."
-            )
-        train_teacher(
-            part.records,
-            part.folds,
-            frames,
-            work / "teacher",
-            name="local",
-            classes=part.classes,
-            background=part.background,
-            progress=lambda what, share: progress(f"teacher, {what}", share),
-            members=[PRESETS[name] for name in options.members],
-            cache=tensors,
-        )
+        _train_local(options, part, frames, work / "teacher", tensors, progress)
     place = {LOCAL: work / "teacher", SHIPPED: Path(streamkd.__file__).parent / "assets" / "teacher"}
     teacher = open_teacher(place.get(options.source, Path(options.source)), () if options.classes else part.classes)
     clips = [TeacherClip(one.path, one.sha256, one.source, one.start_s, one.end_s) for one in asked]
@@ -103,6 +87,31 @@ def gather_signals(
         raise TrainingError(f"The teacher can't read {clip.path.name}: {reason}", hint="Leave the clip out.")
     columns = _columns(teacher.classes, part.classes, options.classes, teacher.name)
     return _signals(teacher, labelled.output, columns)
+
+
+def _train_local(
+    options: TeacherOptions,
+    part: TrainingPart,
+    frames: FrameCache,
+    folder: Path,
+    tensors: TensorCache,
+    progress: Callable[[str, float], None],
+) -> None:
+    unknown = sorted(set(options.members) - set(PRESETS))
+    if unknown:
+        raise InputError(f"teacher.members: there is no member {unknown[0]!r}.", hint=f"Known: {', '.join(PRESETS)}.")
+    train_teacher(
+        part.records,
+        part.folds,
+        frames,
+        folder,
+        name="local",
+        classes=part.classes,
+        background=part.background,
+        progress=lambda what, share: progress(f"teacher, {what}", share),
+        members=[PRESETS[name] for name in options.members],
+        cache=tensors,
+    )
 
 
 def _saw(teacher: Teacher, clips: Sequence[TeacherClip]) -> int:

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from streamkd.distill.bench import report as reporting
 from streamkd.distill.bench.data import BenchData, JoinedSource, LongStream
+from streamkd.distill.bench.figures import chosen_on_other_folds, row_figures
 from streamkd.distill.bench.measure import Bench, Budget, linear_start, visible_labels
 from streamkd.distill.bench.results import append, facts_of, read_results
 from streamkd.distill.bench.rows import BASELINE, BY_NAME, ROWS
@@ -219,14 +220,14 @@ def test_the_report_says_what_was_measured(results):
 
 def test_the_row_of_a_fold_is_chosen_without_that_fold(results):
     found = read_results(results)
-    rows = reporting.row_figures(found, "heads")
-    scores, names = reporting.chosen_on_other_folds(found.facts, rows)
+    rows = row_figures(found, "heads")
+    scores, names = chosen_on_other_folds(found.facts, rows)
     assert set(names) == set(range(FOLDS))
     assert np.isfinite(scores).all()
 
 
 def test_a_gain_is_paired_with_the_row_that_it_is_measured_against(results):
-    rows = {row.name: row for row in reporting.row_figures(read_results(results), "heads")}
+    rows = {row.name: row for row in row_figures(read_results(results), "heads")}
     assert rows[BASELINE].gain is None
     gain = rows["response alone, T 2"].gain
     assert gain.value == pytest.approx(rows["response alone, T 2"].auc.value - rows[BASELINE].auc.value)

@@ -70,7 +70,8 @@ def distillation(
 
 
 def _tell(found: Any, budget: str, *, as_json: bool) -> None:
-    from streamkd.distill.bench.report import estimate, goal_rows, row_figures
+    from streamkd.distill.bench.figures import row_figures
+    from streamkd.distill.bench.report import estimate, goal_rows
 
     goals = [
         dict(zip(("figure", "goal", "measured", "reached"), line, strict=True)) for line in goal_rows(found, budget)

@@ -53,6 +53,11 @@ class Row:
     split: Literal["source", "random"] = "source"
     against: str = BASELINE
 
+    @property
+    def competes(self) -> bool:
+        """Whether it is a way to train the student with a teacher and all labels: what the goals are about."""
+        return self.teacher and self.labelled == "all"
+
     def recipe(self, epochs: int, variants: int) -> Recipe:
         """What is trained."""
         share = 2 if self.start == "imitation" else 1

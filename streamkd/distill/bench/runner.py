@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from streamkd.distill.bench.data import VARIANTS, load_bench_data, new_student
+from streamkd.distill.bench.figures import row_figures
 from streamkd.distill.bench.full import FullBudget, FullTraining
 from streamkd.distill.bench.measure import Bench, Budget
-from streamkd.distill.bench.report import markdown, row_figures
+from streamkd.distill.bench.report import markdown
 from streamkd.distill.bench.results import Results, append, facts_of, read_results
 from streamkd.distill.bench.rows import BASELINE, BY_NAME, EPOCHS, QUICK_EPOCHS, QUICK_VARIANTS, ROWS, Row
 from streamkd.distill.bench.teacher import DESCRIPTION
@@ -143,10 +144,7 @@ def best_rows(results: Results, count: int = 2) -> tuple[str, ...]:
     able = [
         row
         for row in row_figures(results, budget)
-        if BY_NAME[row.name].teacher
-        and BY_NAME[row.name].labelled == "all"
-        and BY_NAME[row.name].shown == "float"
-        and BY_NAME[row.name].start == "fresh"
+        if BY_NAME[row.name].competes and BY_NAME[row.name].shown == "float" and BY_NAME[row.name].start == "fresh"
     ]
     able.sort(key=lambda row: -(row.auc.value or 0.0))
     return tuple(row.name for row in able[:count])

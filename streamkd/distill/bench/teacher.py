@@ -1,9 +1,9 @@
 """A teacher for the benchmark, made on the spot from the data's own labels and never asked about what it has seen.
 
-Its members are those of `streamkd teachers train`, at ten frames a second and with heads of several kinds. It is
+Its members are those of `streamkd teachers train`, at ten frames a second. It is
 cross-fitted twice: for the student that is measured on fold k, a clip of fold j is labelled by heads that saw neither
-j nor k, with temperatures and weights that were learnt without both. A teacher that had seen fold k would carry its
-labels into the student.
+j nor k, with temperatures that were learnt without both. A teacher that had seen fold k would carry its labels into the
+student.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 import streamkd
 from streamkd.distill.signals import TeacherSignals
-from streamkd.distill.teach import all_features, fit_member, frame_reader, labelled_set, weigh
+from streamkd.distill.teach import all_features, fit_member, frame_reader, labelled_set
 from streamkd.models.backbone import HEAD_CHANNELS
 from streamkd.models.teachers import Extractor, TeacherMember
 from streamkd.models.teachers.cache import TensorCache
@@ -50,13 +50,6 @@ MEMBERS = (
         max_frames=FRAMES,
         views=("plain", "mirror"),
     ),
-    TeacherMember(
-        name="close-large",
-        backbone="efficientnet-lite2",
-        size=208,
-        short_side=416,
-        parts=("deviation", "change", "taps"),
-    ),
     TeacherMember(name=POSE, features="pose", head="forest", size=320, model="pose.yaml", views=("plain", "mirror")),
 )
 # Not a member: what changes from frame to frame is what attention transfer compares the student with.
@@ -64,8 +57,8 @@ BY_FRAME = TeacherMember(
     name="by-frame", features="frames", head="temporal", backbone="efficientnet-lite0", size=192, short_side=384
 )
 DESCRIPTION = (
-    "trees over optical flow and over people's key points, linear heads over frozen EfficientNet-Lite 0 and 2 on the "
-    "busiest window; ten frames a second; weights learnt; cross-fitted twice"
+    "the mean of trees over optical flow, trees over people's key points, and a linear head over a frozen "
+    "EfficientNet-Lite0 on the busiest window; ten frames a second; cross-fitted twice"
 )
 HINTS = 48  # principal components of what the teacher sees
 MODALITY = 64  # and of a single modality
@@ -143,7 +136,7 @@ class LocalTeacher:
         self._features, self._records, self._classes = features, records, classes
         self._folds, self._visible = np.asarray(folds), np.isin(np.arange(len(folds)), visible)
         self._folder = folder
-        self._memory: dict[tuple[int, ...], dict[str, Tensor]] = {}
+        self._memory: dict[tuple[int, ...], Tensor] = {}
 
     def signals(self, out: int | None) -> TeacherSignals:
         """For the student that is measured on fold `out`: every clip by heads that saw neither its fold nor that one.
@@ -152,41 +145,37 @@ class LocalTeacher:
         """
         count = len(self._folds)
         members = torch.zeros(len(self._features.clips), count, len(self._classes))
-        together = torch.zeros(count, len(self._classes))
         for fold in sorted(set(self._folds.tolist())):
             inside = torch.from_numpy(self._folds == fold)
-            said = self._answers(tuple(sorted({fold} if out is None else {fold, out})))
-            members[:, inside] = said["members"][:, inside]
-            weights = said["weights"][:, None, None]
-            together[inside] = (weights * members[:, inside].softmax(dim=-1)).sum(dim=0)
+            members[:, inside] = self._answers(tuple(sorted({fold} if out is None else {fold, out})))[:, inside]
         modalities = {name: self._features.clips[name][:, 0] for name in (FLOW, POSE) if name in self._features.clips}
         return TeacherSignals(
-            logits=(together + 1e-6).log(),
+            logits=(members.softmax(dim=-1).mean(dim=0) + 1e-6).log(),
             members=members,
             features=self._components(self._features.seen, HINTS, out),
             modalities={name: self._components(value, MODALITY, out) for name, value in modalities.items()},
             frame_features=self._features.frames,
         )
 
-    def _answers(self, unseen: tuple[int, ...]) -> dict[str, Tensor]:
-        """Of heads that saw no clip of these folds: logits `members [K, N, C]`, and their `weights [K]`."""
+    def _answers(self, unseen: tuple[int, ...]) -> Tensor:
+        """Logits `[K, N, C]` of heads that saw no clip of these folds."""
         if unseen not in self._memory:
             self._memory[unseen] = self._stored(unseen)
         return self._memory[unseen]
 
-    def _stored(self, unseen: tuple[int, ...]) -> dict[str, Tensor]:
+    def _stored(self, unseen: tuple[int, ...]) -> Tensor:
         if self._folder is None:
             return self._fit(unseen)
         key = hashlib.sha256(repr((MEMBERS, self._folds.tolist(), self._visible.tolist(), unseen)).encode())
         path = self._folder / f"teacher-{key.hexdigest()[:16]}.safetensors"
         if not path.is_file():
             self._folder.mkdir(parents=True, exist_ok=True)
-            save_file(self._fit(unseen), path.with_suffix(".partial"))
+            save_file({"logits": self._fit(unseen)}, path.with_suffix(".partial"))
             path.with_suffix(".partial").replace(path)
-        return load_file(path)
+        return load_file(path)["logits"]
 
-    def _fit(self, unseen: tuple[int, ...]) -> dict[str, Tensor]:
-        """Heads, temperatures and weights from the other folds' visible clips.
+    def _fit(self, unseen: tuple[int, ...]) -> Tensor:
+        """Heads and temperatures from the other folds' visible clips.
 
         Raises:
             TrainingError: They are too few.
@@ -197,14 +186,12 @@ class LocalTeacher:
         )
         at = torch.tensor(rows)
         named = [one for one in MEMBERS if one.name in self._features.clips]
-        fitted = [fit_member(one, self._features.clips[one.name][at], data) for one in named]
-        logits = [
-            view_logits(one.member, one.final, self._features.clips[one.member.name], len(self._classes))
-            / one.member.temperature
-            for one in fitted
-        ]
-        weights = torch.tensor([one.weight for one in weigh(fitted, data)[0]])
-        return {"members": torch.stack(logits), "weights": weights / weights.sum()}
+        said: list[Tensor] = []
+        for one in named:
+            seen = self._features.clips[one.name]
+            fitted = fit_member(one, seen[at], data)
+            said.append(view_logits(one, fitted.final, seen, len(self._classes)) / fitted.member.temperature)
+        return torch.stack(said)
 
     def _components(self, whole: Tensor, count: int, out: int | None) -> Tensor:
         """`[N, count]` principal components of `[N, F]`, found on the clips outside of fold `out`."""
