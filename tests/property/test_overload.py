@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,7 +62,21 @@ def test_rates_come_back_later_than_they_went(fleet):
 def test_between_the_limits_nothing_changes(fleet):
     governor = Governor()
     slowed = run(governor, fleet, [1.0] * 10)[-1]
-    assert run(governor, fleet, [0.7] * 200, start_s=3.0)[-1] == slowed
+    assert run(governor, fleet, [0.75] * 200, start_s=3.0)[-1] == slowed
+
+
+def test_a_rise_that_was_too_much_is_tried_again_later_each_time():
+    governor, fleet = Governor(), dict.fromkeys("abcdefghij", 0)
+    lowered, rises_s = 0, []
+    for step in range(4000):
+        # Room for all but three paces: one less, and frames come too late.
+        found = governor.step(1.0 if step < 10 or lowered < 3 else 0.3, fleet, EVERY_S * step)
+        if sum(found.values()) < lowered:
+            rises_s.append(EVERY_S * step)
+        lowered = sum(found.values())
+    waits_s = [later - earlier for earlier, later in pairwise(rises_s)]
+    assert len(waits_s) >= 4
+    assert waits_s[-1] > 4 * min(waits_s)
 
 
 @given(fleet=fleets)

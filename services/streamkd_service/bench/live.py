@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
+import structlog
 from pydantic import SecretStr
 
 from streamkd.bundle import read_bundle
@@ -174,6 +176,7 @@ class _Told:
 
 def _run(options: LiveOptions, pipe: Connection) -> None:
     """A worker process: runs until it is told to finish, or until whoever started it is gone."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the result's
     told = _Told(options)
     worker = Worker("bench", told.send, on_results=told.saw)
     worker.start()

@@ -3,6 +3,9 @@
 A camera has one of four paces: the student's rate, half of it, a quarter, keyframes only. Under pressure, cameras of
 the lowest priority go down a pace each in turn, all of them to the last before the next priority is touched; when there
 is room again they come back the other way round, slower than they went.
+
+Whether there is room for more is only known once it was tried. So rates come back a little at a time, and each time
+that was too much, the next try comes twice as late.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 SLOWEST = 3  # the pace of keyframes only; pace p below that is the student's rate / 2 ** p
-_HIGH, _LOW = 0.8, 0.5  # p95 latency as a share of the limit beyond which frames are dropped
+_HIGH, _LOW = 0.8, 0.7  # p95 latency as a share of the limit beyond which frames are dropped
 _LASTING_S = 1.0  # of pressure: a hiccup is none
 _HOLD_S = 1.5  # a change has to show before the next one
-_CALM_S = 10.0  # without pressure before anything comes back
-_DOWN_SHARE, _UP_SHARE = 0.1, 0.05  # of all paces, at a time
+_CALM_S, _LONGEST_CALM_S = 3.0, 120.0  # without pressure before anything comes back
+_TRIED_S = 15.0  # pressure so soon after a rise is the rise's fault
+_DOWN_SHARE, _UP_SHARE = 0.1, 0.1  # of all paces, at a time
 
 
 class Governor:
@@ -30,6 +34,8 @@ class Governor:
         self._changed_s = float("-inf")
         self._pressed_s: float | None = None
         self._high_since_s: float | None = None
+        self._raised_s = float("-inf")
+        self._calm_s = _CALM_S
 
     def step(self, pressure: float, priorities: Mapping[str, int], now_s: float) -> dict[str, int]:
         """Judge the present pressure; called a few times a second.
@@ -56,9 +62,13 @@ class Governor:
             share = _DOWN_SHARE * min(3.0, pressure / _HIGH)
             self._lowered = min(most, self._lowered + ceil(share * most))
             self._changed_s = now_s
-        elif self._lowered and now_s - max(self._pressed_s, self._changed_s) >= _CALM_S:
+            if now_s - self._raised_s <= _TRIED_S:
+                self._calm_s, self._raised_s = min(_LONGEST_CALM_S, 2.0 * self._calm_s), float("-inf")
+        elif self._lowered and now_s - max(self._pressed_s, self._changed_s) >= self._calm_s:
             self._lowered = max(0, self._lowered - max(1, round(_UP_SHARE * most)))
-            self._changed_s = now_s
+            self._changed_s = self._raised_s = now_s
+        elif not self._lowered and now_s - max(self._pressed_s, self._changed_s) >= _LONGEST_CALM_S:
+            self._calm_s = _CALM_S
         return paces(priorities, self._lowered)
 
 
