@@ -74,7 +74,11 @@ class OpenVinoEngine:
         """
         slot = self._slots[batch]
         slot.frame[:] = rng.integers(0, 256, slot.frame.shape, np.uint8)
-        return slot.request.infer  # type: ignore[no-any-return]
+
+        def infer() -> object:
+            return slot.request.infer()  # not its bound method: the slot has the memory that the request writes to
+
+        return infer
 
     def step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
         """Advance `B` cameras by one frame, in pieces of at most `BATCH_SIZES[-1]`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -49,6 +51,16 @@ def test_every_batch_size_gives_what_numpy_gives(engine, batch):
     for state, wanted in zip(states, expected_states, strict=True):
         for name in wanted:
             np.testing.assert_allclose(state[name], wanted[name], atol=1e-5)
+
+
+def test_a_bare_request_outlives_its_engine(bundle):
+    opened = open_engine(bundle)
+    infer = opened.bare_request(1, np.random.default_rng(0))
+    memory = weakref.ref(opened._slots[1].output["action"])
+    del opened
+    gc.collect()
+    assert memory() is not None  # or the request would write into what is no longer its own
+    infer()
 
 
 def test_shapes_are_those_of_the_spec(engine):
