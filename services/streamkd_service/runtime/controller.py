@@ -21,6 +21,7 @@ from streamkd.config import CameraConfig
 from streamkd.errors import ConflictError, NotFoundError, StoreError, StreamkdError, UnavailableError
 from streamkd.store import open_repository
 from streamkd.store.records import CameraOrigin
+from streamkd_service.runtime.balance import Balance
 from streamkd_service.runtime.costs import CameraCosts
 from streamkd_service.runtime.desired import Desired, check_labels, patched, warn_of_labels
 from streamkd_service.runtime.fleet import Fleet
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _WATCH_EVERY_S = 1.0
-_BALANCE_EVERY = 60  # of these
 _GATHER_S = 60.0  # a Controller that has restarted hears of its workers again one by one
 _INFER_ENTRY = "streamkd_service.runtime.infer:analyse_clip"
 _log = structlog.get_logger(__name__)
@@ -90,7 +90,6 @@ class Controller:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._told = ToldStates()
         self._editing = asyncio.Lock()  # reading a camera's settings and writing them is one step
-        self._since_balance = 0
         self._orphans_left = False  # events may be open that no living worker will close
         self._started_s = self._clock.monotonic_s()
         self._started_utc = self._clock.utc()
@@ -98,6 +97,7 @@ class Controller:
         self._costs = CameraCosts()
         first_revision = int(self._started_utc.timestamp() * 1000)
         self._desired = Desired(worker_ids, first_revision, self._costs.of)
+        self._balance = Balance(self._fleet, self._desired, self._costs, self._started_s)
         self._capacities = dict.fromkeys(worker_ids, 1.0)
         self._tasks: list[asyncio.Task[None]] = []
         self._repository: Repository
@@ -211,10 +211,7 @@ class Controller:
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
             self._place()
-            self._since_balance += 1
-            if self._since_balance >= _BALANCE_EVERY and self._desired.rebalance():
-                _log.info("cameras moved to workers with less to do")
-            self._since_balance %= _BALANCE_EVERY
+            self._balance.tick(self._clock.monotonic_s())
             self._model_watch.tick([self._status(record.config) for record in self._desired.records])
             try:
                 await self._publish_states()

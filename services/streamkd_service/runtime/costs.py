@@ -34,6 +34,7 @@ class CameraCosts:
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
         self._costs: dict[str, float] = {}
+        self._done: dict[str, float] = {}
         self._taken_s: dict[str, float] = {}  # by worker
 
     def take(self, report: WorkerReport, now_s: float) -> None:
@@ -42,19 +43,25 @@ class CameraCosts:
             return
         self._taken_s[report.worker_id] = now_s
         statuses = {status.camera_id: status for status in report.statuses}
+        slowed = report.totals.slowed_cameras > 0
         for totals in report.totals.cameras:
             status = statuses.get(totals.camera_id)
             if status is not None:
-                self._learn(totals, status, report.epoch, now_s)
+                self._learn(totals, status, report.epoch, now_s, slowed=slowed)
 
     def of(self, camera_ids: list[str]) -> dict[str, float]:
         """Costs of these cameras, and of no other is anything remembered."""
         self._costs = {name: self._costs[name] for name in camera_ids if name in self._costs}
+        self._done = {name: self._done[name] for name in camera_ids if name in self._done}
         self._seen = {name: self._seen[name] for name in camera_ids if name in self._seen}
         usual = statistics.median(self._costs.values()) if self._costs else 1.0
         return {name: self._costs.get(name, usual) for name in camera_ids}
 
-    def _learn(self, totals: CameraTotals, status: CameraStatus, epoch: str, now_s: float) -> None:
+    def done(self, camera_ids: list[str]) -> dict[str, float]:
+        """What was really done for these cameras when last looked at; less than they cost under overload."""
+        return {name: self._done[name] for name in camera_ids if name in self._done}
+
+    def _learn(self, totals: CameraTotals, status: CameraStatus, epoch: str, now_s: float, *, slowed: bool) -> None:
         seen = self._seen.get(totals.camera_id)
         self._seen[totals.camera_id] = _Seen(epoch, now_s, totals.decoded, totals.analysed)
         if seen is None or seen.epoch != epoch or now_s <= seen.at_s or not status.width:
@@ -66,6 +73,9 @@ class CameraCosts:
         ) / lasted_s
         if cost <= 0:
             return  # it is away: when it is back it will cost what it did
+        self._done[totals.camera_id] = cost
+        if slowed and cost < self._costs.get(totals.camera_id, math.inf):
+            return  # what overload left of it, not what it costs
         before = self._costs.get(totals.camera_id, cost)
         keep = 0.5 ** (lasted_s / _HALF_LIFE_S)
         self._costs[totals.camera_id] = max(_LEAST, keep * before + (1 - keep) * cost)

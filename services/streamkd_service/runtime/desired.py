@@ -41,7 +41,8 @@ class Desired:
     ) -> None:
         self.revision = first_revision
         self.placement: dict[str, str] = {}  # camera → worker, enabled cameras only
-        self._capacities: Mapping[str, float] = dict.fromkeys(worker_ids, 1.0)
+        self.capacities: Mapping[str, float] = dict.fromkeys(worker_ids, 1.0)  # as the workers say
+        self.strengths: Mapping[str, float] = {}  # worker → the share of that which it has shown, where it is less
         self._costs = costs
         self._records: dict[str, CameraRecord] = {}
 
@@ -76,7 +77,13 @@ class Desired:
 
     def changed(self) -> None:
         """Something that assignments hold has changed: a camera, or the model."""
-        self.placement = place(self._costs(self._running()), self._capacities, self.placement)
+        self.placement = place(self._costs(self._running()), self._shown(), self.placement)
+        self.revision += 1
+
+    def move(self, cameras: Mapping[str, str], strengths: Mapping[str, float]) -> None:
+        """Move these cameras to these workers, and think of workers as so much weaker than they say."""
+        self.placement = self.placement | dict(cameras)
+        self.strengths = dict(strengths)
         self.revision += 1
 
     def use(self, capacities: Mapping[str, float]) -> bool:
@@ -85,19 +92,22 @@ class Desired:
         Args:
             capacities: Worker id to what it can bear, in any unit; at least one.
         """
-        if capacities == self._capacities:
+        if capacities == self.capacities:
             return False
-        self._capacities = dict(capacities)
+        self.capacities = dict(capacities)
         self.changed()
         return True
 
     def rebalance(self) -> bool:
         """Place again where a worker has far more than its share; returns whether cameras have moved."""
-        if imbalance(self._costs(self._running()), self._capacities, self.placement) <= _FAR_TOO_MUCH:
+        if imbalance(self._costs(self._running()), self._shown(), self.placement) <= _FAR_TOO_MUCH:
             return False
         before = self.placement
         self.changed()
         return self.placement != before
+
+    def _shown(self) -> dict[str, float]:
+        return {name: capacity * self.strengths.get(name, 1.0) for name, capacity in self.capacities.items()}
 
     def _running(self) -> list[str]:
         return [record.config.id for record in self._records.values() if record.config.enabled]
