@@ -17,7 +17,10 @@ from streamkd.bundle import read_bundle
 from streamkd.distill.bundles import BundleParts, free_for_bundle, lineage, write_bundle
 from streamkd.distill.checkpoint import Checkpoint
 from streamkd.distill.features import FeatureSet, cache_features
+from streamkd.distill.local_teacher import DESCRIPTION, LocalTeacher, teacher_features
 from streamkd.distill.objectives.response import soft_cross_entropy
+from streamkd.distill.recipe import plain
+from streamkd.distill.run import train_head
 from streamkd.distill.train import FINE_TUNE, FitConfig, fit, hard_targets, raw_features, set_standardiser
 from streamkd.engine.gaze import gaze_clip
 from streamkd.engine.openvino import OpenVinoEngine
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamkd.bundle import Bundle, StudentSpec
+    from streamkd.distill.recipe import Recipe
     from streamkd.evaluate.dataset import ClipRecord
     from streamkd.types import FloatArray, UInt8Array
 
@@ -63,6 +67,8 @@ class TrainRequest:
         version: Name of the bundle; made from data and seed if empty.
         fit: The recipe of the head.
         fine_tune: The recipe of a second stage that trains the trunk as well; zero epochs leave it out.
+        recipe: Distil the head by it, in place of `fit`, from a teacher that is cross-fitted on the same clips; what
+            the recipe says of a teacher's source, of seed and copies does not count here.
     """
 
     data: Path
@@ -78,6 +84,12 @@ class TrainRequest:
     version: str = ""
     fit: FitConfig = field(default_factory=FitConfig)
     fine_tune: FitConfig = FINE_TUNE
+    recipe: Recipe | None = None
+
+    @property
+    def describes(self) -> str:
+        """For the bundle's lineage."""
+        return RECIPE if self.recipe is None else f"{self.recipe.name} ({self.recipe.fingerprint()})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +133,7 @@ class Development:
             asdict(request.fine_tune),
             request.seed,
             request.variants,
+            request.describes,
         ]
         self._key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
         self._work = request.cache / "runs" / self._key
@@ -129,6 +142,7 @@ class Development:
         for line in lacks(self.records, request.background):
             warn(line)
         self._raw = FeatureSet((), ())
+        self._teacher: LocalTeacher | None = None
 
     def run(self) -> Bundle:
         """Train, measure, and write the bundle.
@@ -149,6 +163,10 @@ class Development:
         )
         # The trunk starts the same in every fold, so what the head sees of a clip at first is computed once.
         self._raw = raw_features(student, features, self._progress)
+        if request.recipe is not None and request.recipe.taught:
+            seen = teacher_features(self.records, self._frames, request.cache, self._progress)
+            everyone = range(len(self.records))
+            self._teacher = LocalTeacher(seen, self.records, everyone, self.folds, self.classes, self._work)
         rounds = self._rounds(self.folds)
         if request.out_of_fold:
             calibration = measured = _join([self._held_out(features, out, f"fold {out[0]}") for out in rounds])
@@ -158,13 +176,13 @@ class Development:
             calibration, measured = self._part(together, names[-2]), self._part(together, names[-1])
         spec = self._calibrated(self._spec, calibration)
         metrics = self._metrics(spec, measured)
-        student = self._fit(features, range(len(self.records)), "final")
+        student = self._fit(features, (), "final")
         parts_of_bundle = BundleParts(
             spec,
             lineage(
                 parent=None,
-                teachers=(),
-                recipe=RECIPE,
+                teachers=() if self._teacher is None else (DESCRIPTION,),
+                recipe=request.describes,
                 seed=request.seed,
                 data_sha256=[record.sha256 for record in self.records],
             ),
@@ -217,40 +235,72 @@ class Development:
         student.backbone.load_state_dict(pretrained_backbone(BACKBONE).state_dict())
         return student.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
-    def _fit(self, features: FeatureSet, indices: Sequence[int], name: str) -> Student:
-        student = self._new_student()
+    def _fit(self, features: FeatureSet, out: Sequence[int], name: str) -> Student:
+        """A student of all clips but those of the folds `out`."""
+        indices = [i for i, fold in enumerate(self.folds) if fold not in out]
         raw = self._raw.subset(indices)
+        student = self._new_student()
         set_standardiser(student, raw)
-        stages = [(f"{name} head", raw, self._request.fit)]
+        if self._request.recipe is None:
+            student = self._stage(student, raw, indices, f"{name} head", self._request.fit)
+        else:
+            student = self._distil(student, raw, indices, out, f"{name} head")
         if self._request.fine_tune.epochs:
-            stages.append((f"{name} trunk", features.subset(indices), self._request.fine_tune))
-        for stage, inputs, config in stages:
-            checkpoint = Checkpoint(self._work / f"{stage.replace(' ', '-')}.pt", f"{self._key} {stage}")
-            if not self._request.resume:
-                checkpoint.path.unlink(missing_ok=True)
-            student = fit(
-                student,
-                inputs,
-                hard_targets(tuple(self.labels[i] for i in indices), len(self.classes)),
-                soft_cross_entropy,
-                config,
-                seed=self._request.seed,
-                progress=partial(self._stage_progress, stage),
-                checkpoint=checkpoint,
-            )
+            behind = features.subset(indices)
+            student = self._stage(student, behind, indices, f"{name} trunk", self._request.fine_tune)
         return student
+
+    def _stage(
+        self, student: Student, inputs: FeatureSet, indices: Sequence[int], stage: str, config: FitConfig
+    ) -> Student:
+        return fit(
+            student,
+            inputs,
+            hard_targets(tuple(self.labels[i] for i in indices), len(self.classes)),
+            soft_cross_entropy,
+            config,
+            seed=self._request.seed,
+            progress=partial(self._stage_progress, stage),
+            checkpoint=self._checkpoint(stage),
+        )
+
+    def _distil(
+        self, student: Student, raw: FeatureSet, indices: Sequence[int], out: Sequence[int], stage: str
+    ) -> Student:
+        """The head, taught by heads that saw neither a clip's own fold nor those that are measured."""
+        assert self._request.recipe is not None
+        return train_head(
+            raw,
+            [self.labels[i] for i in indices],
+            None if self._teacher is None else self._teacher.signals(*out).subset(list(indices)),
+            self._request.recipe,
+            self._request.seed,
+            classes=self.classes,
+            student=student,
+            names=[self.records[i].file for i in indices],
+            checkpoint=self._checkpoint(stage),
+            progress=partial(self._stage_progress, stage),
+        ).student
+
+    def _checkpoint(self, stage: str) -> Checkpoint:
+        checkpoint = Checkpoint(self._work / f"{stage.replace(' ', '-')}.pt", f"{self._key} {stage}")
+        if not self._request.resume:
+            checkpoint.path.unlink(missing_ok=True)
+        return checkpoint
 
     def _stage_progress(self, stage: str, what: str, share: float) -> None:
         self._progress(f"{stage}, {what}", share)
 
     def _held_out(self, features: FeatureSet, out: Sequence[int], name: str) -> _HeldOut:
         """Train on the other folds, and play the held-out clips through the int8 export."""
-        inside = [i for i, fold in enumerate(self.folds) if fold not in out]
         outside = tuple(i for i, fold in enumerate(self.folds) if fold in out)
         folder = self._work / name.replace(" ", "-")
         if not (self._request.resume and folder.is_dir()):
-            student = self._fit(features, inside, name)
-            empty = lineage(parent=None, teachers=(), recipe=RECIPE, seed=self._request.seed, data_sha256=())
+            student = self._fit(features, out, name)
+            inside = [i for i in range(len(self.folds)) if i not in outside]
+            empty = lineage(
+                parent=None, teachers=(), recipe=self._request.describes, seed=self._request.seed, data_sha256=()
+            )
             write_bundle(folder, student, BundleParts(student.spec, empty, {}), self._seen(inside))
         bundle = read_bundle(folder)
         probs = score_clips(OpenVinoEngine(bundle), self._views(outside))
@@ -296,7 +346,7 @@ class Development:
             "split": "cross-validation by source" if self._request.out_of_fold else "3:1:1 by source",
             "shortcut_roc_auc": shortcut_auc(records, spec.background),
             "training_clips": len(self.records),
-            "fit": asdict(self._request.fit),
+            "fit": asdict(self._request.fit) if self._request.recipe is None else plain(self._request.recipe),
             "clips": {
                 one.file: [round(float(value), 4) for value in row] for one, row in zip(records, scores, strict=True)
             },

@@ -125,7 +125,7 @@ class Experiment:
         with disk_full_named("features", request.cache):
             features, held_back = self._features(start)
             everyone = (*self._learnt, *self.validation, *self.test)
-            signals = self._signals(everyone) if _taught(recipe) else TeacherSignals()
+            signals = self._signals(everyone) if recipe.taught else TeacherSignals()
         run = self._train(start, features, held_back, signals.subset(list(range(len(self._learnt)))))
         bundle, answers = self._export(run)
         return self._measure(run, bundle, answers, signals)
@@ -244,7 +244,7 @@ class Experiment:
         spec = student_spec(version, self.classes, background=request.background)
         made = lineage(
             parent=None,
-            teachers=(recipe.teacher.source,) if _taught(recipe) else (),
+            teachers=(recipe.teacher.source,) if recipe.taught else (),
             recipe=f"{recipe.name} ({recipe.fingerprint()})",
             seed=recipe.seed,
             data_sha256=[one.sha256 for one in self._learnt],
@@ -360,11 +360,6 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-def _taught(recipe: Recipe) -> bool:
-    """Whether any objective asks a teacher; labels alone spare its cost."""
-    return any(entry.kind.needs - {"guide"} for entry in recipe.objectives)
 
 
 def _read_raw(path: Path, clips: int, variants: int) -> FeatureSet | None:

@@ -172,6 +172,11 @@ class Recipe(_Strict):
             raise ValueError(f"objectives: {', '.join(twice)} stands twice")
         return self
 
+    @property
+    def taught(self) -> bool:
+        """Whether any objective asks a teacher; labels alone spare its cost."""
+        return any(entry.kind.needs - {"guide"} for entry in self.objectives)
+
     def fingerprint(self) -> str:
         """The same for recipes that train the same; tracking and the name don't count."""
         said = self.model_dump(mode="json", exclude={"tracking", "name"})

@@ -18,8 +18,8 @@ from streamkd.distill.bench.measure import Bench, Budget, linear_start, visible_
 from streamkd.distill.bench.results import append, facts_of, read_results
 from streamkd.distill.bench.rows import BASELINE, BY_NAME, ROWS
 from streamkd.distill.bench.runner import best_rows
-from streamkd.distill.bench.teacher import MEMBERS, LocalTeacher, TeacherFeatures, fit_logistic, frame_changes
 from streamkd.distill.features import FeatureSet
+from streamkd.distill.local_teacher import MEMBERS, LocalTeacher, TeacherFeatures, fit_logistic, frame_changes
 from streamkd.distill.run import head_logits
 from streamkd.errors import InputError, TrainingError
 from streamkd.evaluate.cost import StudentCost
@@ -130,7 +130,7 @@ def test_no_clip_is_labelled_by_heads_that_saw_its_fold_or_the_measured_one(data
 
 def test_a_teacher_that_goes_on_says_what_it_said(data, tmp_path):
     arguments = (data.teacher, data.records, range(len(data.labels)), data.folds, data.classes, tmp_path)
-    once, again = (LocalTeacher(*arguments).signals(None) for _ in range(2))
+    once, again = (LocalTeacher(*arguments).signals() for _ in range(2))
     assert torch.equal(once.logits, again.logits)
     assert torch.equal(once.members, again.members)
 
@@ -153,7 +153,7 @@ def test_hidden_labels_reach_neither_student_nor_teacher(data):
 def test_a_teacher_without_a_class_is_refused(data):
     normal = [i for i, label in enumerate(data.labels) if label == 0]
     with pytest.raises(TrainingError, match="one label"):
-        LocalTeacher(data.teacher, data.records, normal, data.folds, data.classes).signals(None)
+        LocalTeacher(data.teacher, data.records, normal, data.folds, data.classes).signals()
 
 
 def test_a_linear_start_reads_what_the_regression_reads(data):

@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from streamkd.distill.bench.teacher import TeacherFeatures, teacher_features
 from streamkd.distill.develop import split_classes
 from streamkd.distill.features import AUGMENT_VERSION, FeatureSet, cache_features, plain_frames
+from streamkd.distill.local_teacher import TeacherFeatures, teacher_features
 from streamkd.distill.quantise import Int8Trunk, int8_features
 from streamkd.distill.train import raw_features
 from streamkd.errors import InputError

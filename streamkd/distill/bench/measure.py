@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from streamkd.distill.bench.rows import Row
-from streamkd.distill.bench.teacher import LocalTeacher, fit_logistic
 from streamkd.distill.features import FeatureSet
+from streamkd.distill.local_teacher import LocalTeacher, fit_logistic
 from streamkd.distill.quantise import refit_recipe
 from streamkd.distill.run import forward, head_logits, train_head
 from streamkd.distill.train import set_standardiser
@@ -85,7 +85,7 @@ class Bench:
 
     def teacher_scores(self) -> NDArray[np.float64]:
         """Foreground probability `[N]` of the teacher, each clip by heads that saw nothing of its source."""
-        said = self.signals("all", None).logits
+        said = self.signals("all").logits
         assert said is not None
         return np.asarray(1.0 - said.double().softmax(dim=-1)[:, 0].numpy(), dtype=np.float64)
 
@@ -147,8 +147,8 @@ class Bench:
             self.data.joined.get(fold, ()) if by_source else (),
         )
 
-    def signals(self, labelled: str, fold: int | None) -> TeacherSignals:
-        """What the teacher says of all clips, for the student that is measured on `fold`."""
+    def signals(self, labelled: str, *out: int) -> TeacherSignals:
+        """What the teacher says of all clips, for the student that is measured on the folds `out`."""
         if self._given is not None and labelled == "all":
             return self._given
         if labelled not in self._teachers:
@@ -156,7 +156,7 @@ class Bench:
             self._teachers[labelled] = LocalTeacher(
                 data.teacher, data.records, visible, data.folds, data.classes, self._folder
             )
-        return self._teachers[labelled].signals(fold)
+        return self._teachers[labelled].signals(*out)
 
 
 def _needed(signals: TeacherSignals, row: Row) -> TeacherSignals:

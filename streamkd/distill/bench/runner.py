@@ -15,7 +15,7 @@ from streamkd.distill.bench.measure import Bench, Budget
 from streamkd.distill.bench.report import markdown
 from streamkd.distill.bench.results import Results, append, facts_of, read_results
 from streamkd.distill.bench.rows import BASELINE, BY_NAME, EPOCHS, QUICK_EPOCHS, QUICK_VARIANTS, ROWS, Row
-from streamkd.distill.bench.teacher import DESCRIPTION
+from streamkd.distill.local_teacher import DESCRIPTION
 from streamkd.distill.recipe import TeacherOptions
 from streamkd.distill.teacher_signals import TrainingPart, gather_signals
 from streamkd.errors import InputError

@@ -1,4 +1,4 @@
-"""A teacher for the benchmark, made on the spot from the data's own labels and never asked about what it has seen.
+"""A teacher made on the spot from the clips' own labels, and never asked about what it has seen.
 
 Its members are those of `streamkd teachers train`, at ten frames a second. It is
 cross-fitted twice: for the student that is measured on fold k, a clip of fold j is labelled by heads that saw neither
@@ -138,16 +138,16 @@ class LocalTeacher:
         self._folder = folder
         self._memory: dict[tuple[int, ...], Tensor] = {}
 
-    def signals(self, out: int | None) -> TeacherSignals:
-        """For the student that is measured on fold `out`: every clip by heads that saw neither its fold nor that one.
+    def signals(self, *out: int) -> TeacherSignals:
+        """For the student that is measured on these folds: every clip by heads that saw neither its fold nor those.
 
-        None: for a student that is not measured; what is said about a clip is then out of fold.
+        Without folds, for a student that is not measured: what is said about a clip is out of fold.
         """
         count = len(self._folds)
         members = torch.zeros(len(self._features.clips), count, len(self._classes))
         for fold in sorted(set(self._folds.tolist())):
             inside = torch.from_numpy(self._folds == fold)
-            members[:, inside] = self._answers(tuple(sorted({fold} if out is None else {fold, out})))[:, inside]
+            members[:, inside] = self._answers(tuple(sorted({fold, *out})))[:, inside]
         modalities = {name: self._features.clips[name][:, 0] for name in (FLOW, POSE) if name in self._features.clips}
         return TeacherSignals(
             logits=(members.softmax(dim=-1).mean(dim=0) + 1e-6).log(),
@@ -193,9 +193,9 @@ class LocalTeacher:
             said.append(view_logits(one, fitted.final, seen, len(self._classes)) / fitted.member.temperature)
         return torch.stack(said)
 
-    def _components(self, whole: Tensor, count: int, out: int | None) -> Tensor:
-        """`[N, count]` principal components of `[N, F]`, found on the clips outside of fold `out`."""
-        seen = torch.ones(len(whole), dtype=torch.bool) if out is None else torch.from_numpy(self._folds != out)
+    def _components(self, whole: Tensor, count: int, out: tuple[int, ...]) -> Tensor:
+        """`[N, count]` principal components of `[N, F]`, found on the clips outside of these folds."""
+        seen = torch.from_numpy(~np.isin(self._folds, out))
         standard = _standardise(whole, seen)
         _, _, basis = torch.linalg.svd(standard[seen], full_matrices=False)
         components: Tensor = standard @ basis[:count].T
