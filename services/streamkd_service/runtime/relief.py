@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LATE_S, CALM_S = 20.0, 30.0  # how long one has to be that, less the time that it was not
-HOLD_S = 60.0  # after a move: cameras connect and warm up, and rates come back step by step
+LATE_S, CALM_S = 45.0, 30.0  # how long one has to be that, less the time that it was not
+HOLD_S = 120.0  # after a move: cameras connect and warm up, and rates come back step by step
 TRUST_S = 600.0  # without being late, before one gets cameras of others again
-_HIGH, _LOW = 0.8, 0.5  # pressure as in `overload.py`
+_HIGH, _LOW = 0.8, 0.5  # pressure: above it is too much, below there is room
 _LEAST_SHARE, _MOST_SHARE = 0.05, 0.3  # of a late worker's load, at a time
 _ROOM_SHARE = 0.2  # of its own load that a calm worker takes on at a time
 _WEAKEST, _RECOVERS = 0.1, 1.1
@@ -79,8 +79,10 @@ class Relief:
         known = self._known.setdefault(worker_id, _Known(now_s))
         passed_s = max(0.0, now_s - known.seen_s)
         known.seen_s = now_s
-        # Held down by lower rates is late too; with low pressure the rates are only on their way back.
-        late = pressure > _HIGH or (slowed and pressure > _LOW)
+        if now_s < known.held_until_s:
+            return
+        # Lower rates hide lateness; where they were a hiccup's, they are back before it counts.
+        late = slowed or pressure > _HIGH
         calm = pressure <= _LOW and not slowed
         known.late_s = _counted(known.late_s, passed_s if late else -passed_s, 2 * LATE_S)
         known.calm_s = _counted(known.calm_s, passed_s if calm else -passed_s, 2 * CALM_S)
