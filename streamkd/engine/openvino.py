@@ -16,9 +16,9 @@ from streamkd.engine.rows import StateRows, gather
 from streamkd.errors import BundleError
 from streamkd.types import FloatArray, UInt8Array
 
-# A batch is padded to the next of these, so that all shapes are known and warm. Cost grows with the padded size, and
-# beyond 16 a frame gets no cheaper, only the memory larger.
-BATCH_SIZES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16)
+# A batch is padded to the next of these, so that all shapes are known and warm. Cost grows with the padded size; each
+# shape takes 8 MB, and beyond 16 a frame gets no cheaper.
+BATCH_SIZES = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 _OUTPUTS = ("action", "forecast", "embedding")
 
 

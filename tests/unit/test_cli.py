@@ -26,6 +26,10 @@ def test_the_overview_loads_nothing_heavy():
     assert found.isdisjoint(HEAVY)
 
 
+def test_a_worker_loads_no_database():
+    assert loaded("import streamkd_service.runtime.worker").isdisjoint({"sqlalchemy", "alembic", "fastapi"})
+
+
 def test_serving_loads_no_torch():
     parts = "actors", "controller", "worker", "handles"
     found = loaded(

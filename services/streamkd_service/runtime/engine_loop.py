@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 _WAIT_S = 0.1  # how long a command or the end may have to wait on an idle loop
 _RATE_WINDOW_S = 5.0
-_SHORT_GATHER_S, _LONG_GATHER_S, _LEAST_GATHER_S = 0.04, 0.09, 0.002
+_SHORT_GATHER_S, _LONG_GATHER_S, _LEAST_GATHER_S = 0.01, 0.09, 0.002
 _CALM, _BUSY = 0.3, 0.7  # share of the time that the loop is busy
+_MACHINE_CALM, _MACHINE_BUSY = 0.55, 0.85  # share of the machine's processors
 _LOAD_WINDOW_S = 2.0
 _LATENCIES, _PRESSURE_WINDOW_S = 1024, 2.0
 
@@ -66,13 +67,19 @@ class Load:
         self._at_s = ended_s
 
 
-def gather_s(load: float) -> float:
+def gather_s(load: float, machine: float = 0.0) -> float:
     """How long a batch may gather: little while there is room, more where larger batches are what makes room.
 
     Args:
         load: Share of the time that the loop is busy, 0 to 1.
+        machine: Share of the machine's processors that are busy, with whatever, 0 to 1.
     """
-    return _SHORT_GATHER_S + (_LONG_GATHER_S - _SHORT_GATHER_S) * min(1.0, max(0.0, load - _CALM) / (_BUSY - _CALM))
+    fullness = max(_between(load, _CALM, _BUSY), _between(machine, _MACHINE_CALM, _MACHINE_BUSY))
+    return _SHORT_GATHER_S + (_LONG_GATHER_S - _SHORT_GATHER_S) * fullness
+
+
+def _between(value: float, low: float, high: float) -> float:
+    return min(1.0, max(0.0, value - low) / (high - low))
 
 
 class EngineLoop:
@@ -103,6 +110,7 @@ class EngineLoop:
         self._latencies: deque[tuple[float, float]] = deque(maxlen=_LATENCIES)  # when, milliseconds
         self.pipeline: Pipeline | None = None  # set by a command; nothing is analysed before
         self.max_frame_age_s = 0.5
+        self.machine_load = 0.0  # told from outside, see `gather_s`
         self.failure: BaseException | None = None
         self.answers: dict[str, CameraAnswers] = {}
         self.inference_ms = Histogram(LATENCY_BOUNDS_MS)
@@ -168,7 +176,8 @@ class EngineLoop:
     def _gather(self, now_s: float) -> None:
         """Let a batch gather behind its first frame: a network run for one frame costs twice as much a frame."""
         oldest_s = self._mailboxes.oldest_s()
-        wait_s = gather_s(self._load.share) - (0.0 if oldest_s is None else max(0.0, now_s - oldest_s))
+        waited_s = 0.0 if oldest_s is None else max(0.0, now_s - oldest_s)
+        wait_s = gather_s(self._load.share, self.machine_load) - waited_s
         if wait_s > _LEAST_GATHER_S:
             self._clock.wait(self._ended, wait_s)
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 _REPORT_EVERY_S = 0.3
 _COMMAND_S = 5.0
 _LAST_CLIPS_S = 0.5
+_MACHINE_WEIGHT = 0.2  # of a look at the machine, a few times a second
 _log = structlog.get_logger(__name__)
 
 
@@ -286,7 +287,9 @@ class Worker:
             self._courier.offer(updates)
 
     def _keep_pace(self) -> None:
-        """Lower rates before frames come too late, and raise them again."""
+        """Larger batches where the machine is busy; lower rates before frames come too late, and higher ones again."""
+        busy = psutil.cpu_percent() / 100.0  # since the last look
+        self._loop.machine_load += _MACHINE_WEIGHT * (busy - self._loop.machine_load)
         now_s = self._clock.monotonic_s()
         self._pressure = self._loop.pressure(now_s)
         paces = self._governor.step(self._pressure, self._readers.priorities(), now_s)
