@@ -7,7 +7,8 @@ Run with Debian's own Python, which has GStreamer's bindings:
 Prints "ready rtsp://127.0.0.1:8554" when it listens. Every client gets the file from its beginning, at its own pace;
 at the file's end the stream ends, and whoever connects again gets it anew. With --shared all clients of a mount see
 the same moment. With --report a line "playing NAME SECONDS" says when a client's stream began, on the machine's
-monotonic clock: the picture with PTS t is sent at SECONDS + t.
+monotonic clock: the picture with PTS t is sent at SECONDS + t; and each line that comes in is answered by a line
+"sent NAME=TICKS ...": the RTP time, 90,000 a second, of the picture that each stream sent last.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def make_factory(launch, shared, user):
     return factory
 
 
-def report_beginnings(name, factory):
+def report_beginnings(name, factory, payloaders):
     def say(pipeline):
         began_ns = pipeline.get_base_time()
         if began_ns:
@@ -60,7 +61,22 @@ def report_beginnings(name, factory):
         if state == Gst.State.PLAYING:
             GLib.timeout_add(20, say, media.get_element().get_parent())
 
-    factory.connect("media-configure", lambda _factory, media: media.connect("new-state", changed))
+    def configured(_factory, media):
+        payloaders[name] = media.get_element().get_by_name("pay0")
+        media.connect("new-state", changed)
+
+    factory.connect("media-configure", configured)
+
+
+def answer_what_was_sent(payloaders):
+    def asked(source, condition):
+        if condition & GLib.IO_IN and sys.stdin.readline():
+            words = (f"{name}={pay.get_property('timestamp')}" for name, pay in payloaders.items())
+            print("sent", *words, flush=True)
+            return True
+        return False  # nobody will ask again
+
+    GLib.io_add_watch(sys.stdin.fileno(), GLib.PRIORITY_DEFAULT, GLib.IO_IN | GLib.IO_HUP | GLib.IO_ERR, asked)
 
 
 def ask_for_password(server, user, password):
@@ -79,17 +95,19 @@ def main():
     server.set_service(str(arguments.port))
     if arguments.user:
         ask_for_password(server, arguments.user, arguments.password)
-    mounts = server.get_mount_points()
+    mounts, payloaders = server.get_mount_points(), {}
     for mount in arguments.mount:
         name, _, path = mount.partition("=")
         factory = make_factory(VIDEO.format(path=path), arguments.shared, arguments.user)
         if arguments.report:
-            report_beginnings(name, factory)
+            report_beginnings(name, factory, payloaders)
         mounts.add_factory(f"/{name}", factory)
     for name in arguments.audio_mount:
         mounts.add_factory(f"/{name}", make_factory(AUDIO_ONLY, arguments.shared, arguments.user))
     if not server.attach(None):
         sys.exit(f"port {arguments.port} on {arguments.host} is taken; choose another with --port")
+    if arguments.report:
+        answer_what_was_sent(payloaders)
     loop = GLib.MainLoop()
     for number in (signal.SIGINT, signal.SIGTERM):
         GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, loop.quit)

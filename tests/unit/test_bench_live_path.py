@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+from dataclasses import fields, replace
+from pathlib import Path
+
 import pytest
 
 from streamkd.bundle import read_bundle
+from streamkd.errors import InputError
 from streamkd.media import bare
 from streamkd.media.bare import BareCosts, read_bare
+from streamkd_service.bench import streams_many
+from streamkd_service.bench.rtsp import sent_s
+from streamkd_service.bench.sections import streams_tables
+from streamkd_service.bench.streams import StreamsOptions, StreamsResult, answer_ages_s
 from streamkd_service.bench.waiting import wait_until
 from streamkd_service.runtime.models import bundle_path
 from tests.media import make_clip
@@ -57,3 +66,114 @@ def test_the_square_is_measured_apart_and_only_where_it_is_asked_for(clip, squar
     costs = BareCosts()
     read_bare(clip, costs, spec=SPEC, stopped=lambda: False, square=square)
     assert (costs.square_s > 0) == square
+
+
+# --- what is counted -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_sent_is_the_sum_of_all_streams():
+    assert sent_s({"a": 0, "b": 90_000}, {"a": 45_000, "b": 180_000}) == 1.5
+
+
+def test_what_was_sent_survives_the_turn_of_the_clock():
+    assert sent_s({"a": 2**32 - 45_000}, {"a": 45_000}) == 1.0
+
+
+def test_the_age_of_an_answer_is_the_time_to_the_next_one():
+    assert sorted(answer_ages_s([("a", 1.0), ("a", 1.5)], ["a"], (1.0, 2.0))) == [0.0, 0.5, 0.5]
+
+
+def test_a_camera_that_falls_silent_has_an_old_answer():
+    assert max(answer_ages_s([("a", 1.0)], ["a"], (0.0, 10.0))) == 9.0
+
+
+def test_a_camera_without_an_answer_has_one_as_old_as_the_time_measured():
+    assert max(answer_ages_s([("a", float(at)) for at in range(10)], ["a", "b"], (0.0, 10.0))) == 10.0
+
+
+# --- several runs --------------------------------------------------------------------------------------------------
+
+OPTIONS = StreamsOptions(cameras=8, seconds=60.0, bundle=Path())
+
+
+def a_result(cameras=8, *, cpu_ms=30.0, analysed=1.0, **changes):
+    values = {field.name: 1 for field in fields(StreamsResult)}
+    ok = int(analysed >= 0.99)
+    values |= {"cameras": cameras, "cpu_ms_per_stream_second": cpu_ms, "analysed_share": analysed, "ok": ok}
+    return StreamsResult(**values | {"dropped": {}, "floor": None, "pss_growth": None} | changes)
+
+
+def test_numbers_of_cameras_are_read():
+    assert streams_many.numbers("8, 16,32") == [8, 16, 32]
+
+
+@pytest.mark.parametrize("text", ["", "0", "8,", "eight", "-3"])
+def test_what_is_no_number_of_cameras_is_refused(text):
+    with pytest.raises(InputError, match="number"):
+        streams_many.numbers(text)
+
+
+@pytest.mark.parametrize("text", ["8", "8:", "9:8", "0:4", "a:b"])
+def test_what_is_no_range_is_refused(text):
+    with pytest.raises(InputError, match="range"):
+        streams_many.bounds(text)
+
+
+@pytest.mark.parametrize(("most", "found"), [(0, 0), (24, 24), (41, 41), (63, 63), (64, 64), (99, 64)])
+def test_the_largest_number_that_holds_is_found(most, found):
+    assert streams_many.largest(24, 64, lambda cameras: cameras <= most) == found
+
+
+def test_a_search_asks_seldom():
+    asked = []
+    streams_many.largest(1, 64, lambda cameras: asked.append(cameras) or cameras <= 40)
+    assert len(asked) <= 8
+
+
+def test_a_search_gives_a_number_up_with_the_first_run_that_does_not_hold(monkeypatch):
+    monkeypatch.setattr(streams_many, "run_streams", lambda options, _: a_result(options.cameras, analysed=0.5))
+    found, seen = streams_many.run_search(OPTIONS, 4, 8, 3, lambda _: None)
+    assert (found, {cameras: len(runs) for cameras, runs in seen.items()}) == (0, {4: 1})
+
+
+def test_every_round_has_to_hold(monkeypatch):
+    shares = {4: [1.0, 1.0, 1.0], 5: [1.0, 1.0, 0.98]}
+    monkeypatch.setattr(
+        streams_many, "run_streams", lambda options, _: a_result(analysed=shares[options.cameras].pop(0))
+    )
+    assert streams_many.run_search(OPTIONS, 4, 5, 3, lambda _: None)[0] == 4
+
+
+@pytest.mark.parametrize(("last_ms", "ok"), [(31.0, True), (50.0, False)])
+def test_cost_is_linear_within_its_band(last_ms, ok):
+    runs = [[a_result(8)], [a_result(16)], [a_result(32, cpu_ms=last_ms)]]
+    assert streams_many.linearity(runs).ok == ok
+
+
+def test_cheap_because_it_was_not_done_is_not_linear():
+    seen = streams_many.linearity([[a_result(8)], [a_result(48, analysed=0.4)]])
+    assert not seen.ok
+    assert "not met" in seen.verdict()
+
+
+def test_the_plot_is_a_picture_of_its_own():
+    seen = streams_many.linearity([[a_result(8)], [a_result(16)]])
+    root = ET.fromstring(streams_many.linearity_plot(seen))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_one_run_is_told_as_it_is():
+    assert streams_many.as_json([a_result()])["cpu_ms_per_stream_second"] == 30.0
+
+
+def test_of_several_runs_the_worst_stands_for_what_one_bad_run_misses():
+    runs = [a_result(), a_result(analysed=0.9, latency_p95_ms=700.0), a_result(cpu_ms=33.0)]
+    found = streams_many.as_json(runs)
+    assert (found["analysed_share"], found["latency_p95_ms"], found["ok"], found["ok_runs"]) == (0.9, 700.0, 0, 2)
+    assert found["cpu_ms_per_stream_second"] == 30.0
+
+
+def test_a_table_leaves_out_what_was_not_measured():
+    shown = {row[0] for row in streams_tables([replace(a_result(), pss_growth=None)])[0][1]}
+    assert "growth of that from minute 5 on" not in shown
+    assert "latency p95, ms" in shown

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,8 @@ from pydantic import SecretStr
 from streamkd.bundle import read_bundle
 from streamkd.config import CameraConfig, EventsConfig, StudentConfig
 from streamkd.errors import UnavailableError
+from streamkd_service.bench.waiting import wait_until
+from streamkd_service.runtime.memory import share_arenas
 from streamkd_service.runtime.ports import Assignment, ReportReply, WorkerReport
 from streamkd_service.runtime.worker import Worker
 
@@ -32,7 +35,9 @@ if TYPE_CHECKING:
 
 _READY_S = 120.0
 _ANSWER_S = 30.0
+_ASK_EVERY_S = 0.2
 _ANALYSED_TO_BE_READY = 5
+Answered = tuple[str, float, float, bool]  # camera, the source's PTS, when it was finished, whether caught up
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,18 @@ class LiveWorkers:
         Raises:
             UnavailableError: That takes too long.
         """
-        deadline_s = time.monotonic() + _READY_S
-        while not all(self._ask("ready")):
-            if time.monotonic() > deadline_s:
-                raise UnavailableError("Not every camera came online.", hint="Try fewer cameras.")
-            time.sleep(0.2)
+        if not wait_until(lambda: all(self._ask("ready")), _READY_S, every_s=_ASK_EVERY_S):
+            raise UnavailableError("Not every camera came online.", hint="Try fewer cameras.")
+
+    def wait_for_pictures(self, each: int, timeout_s: float) -> None:
+        """Until every camera has sent so many pictures from now on, or the time is up: then it shows in the result."""
+        before = self.totals()
+
+        def there() -> bool:
+            now = self.totals()
+            return all(counts["received"] - before[name]["received"] >= each for name, counts in now.items())
+
+        wait_until(there, timeout_s, every_s=_ASK_EVERY_S)
 
     def cpu_s(self) -> float:
         """CPU time that all worker processes have taken."""
@@ -106,15 +118,23 @@ class LiveWorkers:
         return sum(each.user + each.system for each in times)
 
     def rss_bytes(self) -> int:
-        """Memory of all worker processes."""
+        """Memory of all worker processes; what they share is counted in each."""
         return sum(psutil.Process(process.pid).memory_info().rss for process in self._processes)
+
+    def pss_bytes(self) -> int:
+        """Memory of all worker processes, what is shared with others in parts (the kernel's PSS)."""
+        return sum(psutil.Process(process.pid).memory_full_info().pss for process in self._processes)
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Counts of each camera since its worker began."""
         return {name: counts for answer in self._ask("totals") for name, counts in answer.items()}
 
-    def finish(self) -> list[tuple[str, float, float, bool]]:
-        """End the workers; returns every answer: camera, the source's PTS, when it was finished, whether caught up."""
+    def take_answers(self) -> list[Answered]:
+        """What has been answered since this was last asked; a long run must not pile it up in what is measured."""
+        return [answer for answers in self._ask("answers") for answer in answers]
+
+    def finish(self) -> list[Answered]:
+        """End the workers; returns what was answered since it was last taken."""
         return [answer for answers in self._ask("finish") for answer in answers]
 
     def _ask(self, what: str) -> list[Any]:
@@ -142,7 +162,7 @@ class _Told:
         )
         self._ids = {camera.id for camera in options.cameras}
         self._counts = dict.fromkeys(self._ids, 0)
-        self.answers: list[tuple[str, float, float, bool]] = []
+        self._answers: deque[Answered] = deque()
         self.report: WorkerReport | None = None
 
     def send(self, report: WorkerReport) -> ReportReply:
@@ -154,7 +174,10 @@ class _Told:
         for frame in frames:
             self._counts[frame.camera_id] += 1
             if frame.source_pts_s is not None:
-                self.answers.append((frame.camera_id, frame.source_pts_s, now_s, frame.caught_up))
+                self._answers.append((frame.camera_id, frame.source_pts_s, now_s, frame.caught_up))
+
+    def take_answers(self) -> list[Answered]:
+        return [self._answers.popleft() for _ in range(len(self._answers))]
 
     def ready(self) -> bool:
         return min(self._counts.values()) >= _ANALYSED_TO_BE_READY
@@ -177,6 +200,7 @@ class _Told:
 def _run(options: LiveOptions, pipe: Connection) -> None:
     """A worker process: runs until it is told to finish, or until whoever started it is gone."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the result's
+    share_arenas()
     told = _Told(options)
     worker = Worker("bench", told.send, on_results=told.saw)
     worker.start()
@@ -187,8 +211,10 @@ def _run(options: LiveOptions, pipe: Connection) -> None:
                 pipe.send(told.ready())
             elif what == "totals":
                 pipe.send(told.totals())
+            elif what == "answers":
+                pipe.send(told.take_answers())
             else:
-                pipe.send(told.answers)
+                pipe.send(told.take_answers())
                 return
     except EOFError:
         return
@@ -198,4 +224,4 @@ def _run(options: LiveOptions, pipe: Connection) -> None:
         os._exit(0)
 
 
-__all__ = ["LiveWorkers"]
+__all__ = ["Answered", "LiveWorkers"]

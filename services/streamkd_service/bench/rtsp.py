@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import shutil
 import socket
 import subprocess
@@ -18,17 +19,18 @@ from typing import TYPE_CHECKING, Self
 import psutil
 
 import streamkd
-from streamkd.errors import DependencyError, InputError
+from streamkd.errors import DependencyError, InputError, UnavailableError
 from streamkd_service.demo_media import cache_folder, read_clips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 REPOSITORY = Path(streamkd.__file__).resolve().parents[1]
 CLIPS = REPOSITORY / "tests" / "data" / "demo"
 SERVER = REPOSITORY / "tests" / "rtsp_server.py"
 _SYSTEM_PYTHON = "/usr/bin/python3"  # GStreamer's bindings come with Debian's Python
-_START_S = 20.0
+_START_S, _ANSWER_S = 20.0, 10.0
+_TICKS_HZ = 90_000  # of RTP's clock for video
 
 FPS, GOP = 15, 30
 CRF = 20.5  # gives the moving recordings about 1 Mbit/s; the still ones what their noise needs
@@ -122,6 +124,7 @@ class CameraServer:
         self._folder = Path(tempfile.mkdtemp(prefix="streamkd-bench-"))
         self._ready = threading.Event()
         self._process: subprocess.Popen[str] | None = None
+        self._sent: queue.SimpleQueue[dict[str, int]] = queue.SimpleQueue()
         self.began_s: dict[str, float] = {}  # monotonic time at which the picture with PTS 0 was sent
 
     @property
@@ -134,13 +137,28 @@ class CameraServer:
         times = psutil.Process(self._process.pid).cpu_times()
         return times.user + times.system
 
+    def sent_ticks(self) -> dict[str, int]:
+        """For each camera the RTP time of the picture that the server sent last; see `sent_s`.
+
+        Raises:
+            UnavailableError: The server does not answer.
+        """
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write("?\n")
+            self._process.stdin.flush()
+            return self._sent.get(timeout=_ANSWER_S)
+        except (OSError, queue.Empty):
+            raise UnavailableError("The RTSP server does not answer.", hint="Try fewer cameras.") from None
+
     def __enter__(self) -> Self:
         mounts = [word for name, path in self._recordings.items() for word in ("--mount", f"{name}={path}")]
         log = self._folder / "server.log"
         with log.open("wb") as errors:
             self._process = subprocess.Popen(  # noqa: S603 - our own script
                 [_SYSTEM_PYTHON, str(SERVER), "--port", str(self._port), "--report", *mounts],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -165,6 +183,8 @@ class CameraServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _listen(self) -> None:
@@ -177,6 +197,13 @@ class CameraServer:
                     self._ready.set()
                 elif words[:1] == ["playing"] and len(words) == 3:
                     self.began_s[words[1]] = float(words[2])
+                elif words[:1] == ["sent"]:
+                    self._sent.put({name: int(ticks) for name, _, ticks in (word.partition("=") for word in words[1:])})
 
 
-__all__ = ["CLIPS", "ENCODING", "FPS", "CameraServer", "Content", "prepare_content"]
+def sent_s(before: Mapping[str, int], after: Mapping[str, int]) -> float:
+    """Seconds of stream that all cameras together were sent between two answers of `sent_ticks`."""
+    return sum((ticks - before[name]) % 2**32 for name, ticks in after.items() if name in before) / _TICKS_HZ
+
+
+__all__ = ["CLIPS", "ENCODING", "FPS", "CameraServer", "Content", "prepare_content", "sent_s"]

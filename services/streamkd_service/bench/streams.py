@@ -2,14 +2,15 @@
 
 The picture with PTS `t` of a camera leaves the server at `began + t` (GStreamer sends on its pipeline's clock, which is
 the machine's monotonic one). Latency runs from there to the end of the batch that analysed it, so neither a backlog in
-a socket nor one inside ffmpeg hides. Due is what the server sent in the measured time, at the student's rate.
+a socket nor one inside ffmpeg hides. Due is what the server sent in the measured time, as it says itself, at the
+student's rate.
 """
 
 from __future__ import annotations
 
 import os
+import statistics
 import time
-from collections import defaultdict
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -20,9 +21,10 @@ from streamkd.bundle import read_bundle
 from streamkd.config import CameraConfig
 from streamkd.media.reader import LOOP_FILTER
 from streamkd_service.bench.floor import Floor, measure_floor
-from streamkd_service.bench.live import LiveWorkers
+from streamkd_service.bench.live import Answered, LiveWorkers
 from streamkd_service.bench.report import percentile
-from streamkd_service.bench.rtsp import CameraServer, prepare_content
+from streamkd_service.bench.rtsp import FPS, CameraServer, prepare_content, sent_s
+from streamkd_service.bench.waiting import pass_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +33,13 @@ if TYPE_CHECKING:
 
 LATENCY_LIMIT_MS = 500.0
 _START_ALLOWANCE_S = 60.0  # for connecting and warming up, of the recordings' length
-_SETTLE_S = 8.0  # a still scene is believed after three seconds
-_GRACE_S = 1.5  # what was sent at the end of the measured time may be answered later
+_SETTLE_S = 8.0  # of stream from each camera before the measured time; a still scene is believed after three
+_SETTLED_IN_S = 30.0  # where it takes longer than that, the result shows it
+_GRACE_S = 1.5  # what was sent at the end of the measured time may be answered so much later, and no more
+ANALYSED_LEAST, AGE_LIMIT_S = 0.99, 2.0
+MEMORY_FROM_S = 300.0  # growth of memory counts from here on: histories and rings of the cameras have filled by then
+_MEMORY_EVERY_S, _MEMORY_SPAN_S = 5.0, 60.0
+_TAKE_EVERY_S = 1.0
 _FLOOR_CAMERAS = 16
 
 
@@ -67,6 +74,7 @@ class StreamsResult:
     still_share: float
     workers: int
     due: int
+    sent_share: float  # what the server sent, of what real time asks of it
     analysed: int
     analysed_share: float  # of the due frames that the gate did not skip on purpose
     latency_p50_ms: float
@@ -78,10 +86,14 @@ class StreamsResult:
     catch_up_p95_ms: float | None
     answer_age_p95_s: float  # between two answers of one camera
     answer_age_max_s: float
+    ok: int  # 1: at least 99 % analysed, p95 below 500 ms, no answer older than 2 s
     cpu_ms_per_stream_second: float
     floor_cpu_ms_per_stream_second: float | None
     floor: dict[str, float] | None
     rss_mb: float
+    pss_mb: float  # what the workers share counted once
+    pss_minute_5_mb: float | None  # in runs that are longer
+    pss_growth: float | None  # from minute 5 to the end
     server_cpu_share: float  # of all cores
     server_cpu_ms_per_stream_second: float
     idle_share: float
@@ -117,12 +129,11 @@ def measure_live(
         say(f"Connecting {options.cameras} cameras to {workers} worker processes")
         with LiveWorkers(server.urls, options.bundle, workers, settings=options.settings) as live:
             live.wait_ready()
-            time.sleep(_SETTLE_S)
+            live.wait_for_pictures(round(_SETTLE_S * FPS), _SETTLED_IN_S)
             say(f"Measuring for {options.seconds:g} s")
-            before, window, after = _measure(server, live, options.seconds)
-            answers = live.finish()
+            before, after, answers, memory = _measure(server, live, options.seconds)
         began_s = dict(server.began_s)
-    return _result(options, workers, spec.rate_hz, _Taken(before, after, window, answers, began_s, floor))
+    return _result(options, workers, spec.rate_hz, _Taken(before, after, answers, began_s, floor, memory))
 
 
 def _default_loop_filter() -> str:
@@ -138,6 +149,7 @@ class _Mark:
     server_cpu_s: float
     machine_idle_s: float
     totals: dict[str, dict[str, int]]
+    sent_ticks: dict[str, int]
     rss_bytes: int
 
 
@@ -145,74 +157,100 @@ class _Mark:
 class _Taken:
     before: _Mark
     after: _Mark
-    window: tuple[float, float]
-    answers: Sequence[tuple[str, float, float, bool]]
+    answers: Sequence[Answered]
     began_s: dict[str, float]
     floor: Floor | None
+    memory: Sequence[tuple[float, int]]  # seconds of the measured time, PSS of all workers
+
+    def pss_bytes(self, until_s: float) -> float:
+        """The median of the last minute before a moment of the measured time."""
+        return statistics.median(size for at_s, size in self.memory if until_s - _MEMORY_SPAN_S <= at_s <= until_s)
 
 
-def _measure(server: CameraServer, live: LiveWorkers, seconds: float) -> tuple[_Mark, tuple[float, float], _Mark]:
-    before = _mark(server, live)
-    time.sleep(max(0.0, before.at_s + seconds - time.monotonic()))
+def _measure(
+    server: CameraServer, live: LiveWorkers, seconds: float
+) -> tuple[_Mark, _Mark, list[Answered], list[tuple[float, int]]]:
+    live.take_answers()  # of the time before
+    before, answers, memory = _mark(server, live), [], []
+    end_s = before.at_s + seconds
+    follows_memory, next_s = seconds > MEMORY_FROM_S, before.at_s
+    while (now_s := time.monotonic()) < end_s:
+        if follows_memory and now_s >= next_s:
+            memory.append((now_s - before.at_s, live.pss_bytes()))
+            next_s += _MEMORY_EVERY_S
+        answers += live.take_answers()
+        pass_time(min(end_s, now_s + _TAKE_EVERY_S))
     after = _mark(server, live)
-    time.sleep(_GRACE_S)
-    return before, (before.at_s, after.at_s), after
+    memory.append((after.at_s - before.at_s, live.pss_bytes()))
+    pass_time(after.at_s + _GRACE_S)
+    return before, after, answers + live.finish(), memory
 
 
 def _mark(server: CameraServer, live: LiveWorkers) -> _Mark:
     totals, rss = live.totals(), live.rss_bytes()
-    return _Mark(time.monotonic(), live.cpu_s(), server.cpu_s(), psutil.cpu_times().idle, totals, rss)
+    cpu_s, server_cpu_s, idle_s = live.cpu_s(), server.cpu_s(), psutil.cpu_times().idle
+    return _Mark(time.monotonic(), cpu_s, server_cpu_s, idle_s, totals, server.sent_ticks(), rss)
 
 
 def _result(options: StreamsOptions, workers: int, rate_hz: float, taken: _Taken) -> StreamsResult:
-    start_s, end_s = taken.window
-    took_s = end_s - start_s
+    before, after = taken.before, taken.after
+    took_s = after.at_s - before.at_s
     stream_seconds = took_s * options.cameras
-    due = round(stream_seconds * rate_hz)
+    sent = sent_s(before.sent_ticks, after.sent_ticks)
+    due = max(1, round(sent * rate_hz))
     inside = _inside(taken)
     live_ms = [latency for _, _, latency, caught_up in inside if not caught_up]
     late_ms = [latency for _, _, latency, caught_up in inside if caught_up]
-    ages_s = answer_ages_s([(camera, finished) for camera, finished, _, _ in inside])
-    gated = _difference(taken, "gated") - len(late_ms)
-    cpu_ms = (taken.after.workers_cpu_s - taken.before.workers_cpu_s) / stream_seconds * 1e3
-    server_s = taken.after.server_cpu_s - taken.before.server_cpu_s
+    finished = [(camera, finished_s) for camera, finished_s, _, _ in inside]
+    ages_s = answer_ages_s(finished, list(taken.began_s), (before.at_s, after.at_s))
+    gated = max(0, _difference(taken, "gated") - len(late_ms))
+    cpu_ms = (after.workers_cpu_s - before.workers_cpu_s) / stream_seconds * 1e3
+    server_s = after.server_cpu_s - before.server_cpu_s
     cores = len(os.sched_getaffinity(0))
     p95 = percentile(live_ms, 0.95)
+    analysed_share = min(1.0, len(inside) / max(1, due - gated))
+    pss = taken.pss_bytes(took_s)
+    minute_5 = taken.pss_bytes(MEMORY_FROM_S) if took_s > MEMORY_FROM_S + _MEMORY_SPAN_S else None
     return StreamsResult(
         cameras=options.cameras,
         seconds=round(took_s, 2),
         still_share=options.still,
         workers=workers,
         due=due,
+        sent_share=sent / stream_seconds,
         analysed=len(inside),
-        analysed_share=min(1.0, len(inside) / max(1, due - gated)),
+        analysed_share=analysed_share,
         latency_p50_ms=percentile(live_ms, 0.5),
         latency_p95_ms=p95,
         latency_max_ms=max(live_ms, default=float("nan")),
         latency_ok=int(p95 < LATENCY_LIMIT_MS),
-        gated_share=max(0, gated) / due,
+        gated_share=gated / due,
         catch_up=len(late_ms),
         catch_up_p95_ms=percentile(late_ms, 0.95) if late_ms else None,
         answer_age_p95_s=percentile(ages_s, 0.95),
-        answer_age_max_s=max(ages_s, default=float("nan")),
+        answer_age_max_s=max(ages_s),
+        ok=int(analysed_share >= ANALYSED_LEAST and p95 < LATENCY_LIMIT_MS and max(ages_s) <= AGE_LIMIT_S),
         cpu_ms_per_stream_second=cpu_ms,
         floor_cpu_ms_per_stream_second=None if taken.floor is None else taken.floor.total_ms,
         floor=None if taken.floor is None else asdict(taken.floor),
-        rss_mb=taken.after.rss_bytes / 1e6,
+        rss_mb=after.rss_bytes / 1e6,
+        pss_mb=pss / 1e6,
+        pss_minute_5_mb=None if minute_5 is None else minute_5 / 1e6,
+        pss_growth=None if minute_5 is None else pss / minute_5 - 1.0,
         server_cpu_share=server_s / (took_s * cores),
         server_cpu_ms_per_stream_second=server_s / stream_seconds * 1e3,
-        idle_share=(taken.after.machine_idle_s - taken.before.machine_idle_s) / (took_s * cores),
+        idle_share=(after.machine_idle_s - before.machine_idle_s) / (took_s * cores),
         decoded_hz=_difference(taken, "decoded") / stream_seconds,
         dropped={
             key.removeprefix("dropped_"): _difference(taken, key)
-            for key in sorted({key for counts in taken.after.totals.values() for key in counts if "dropped" in key})
+            for key in sorted({key for counts in after.totals.values() for key in counts if "dropped" in key})
         },
     )
 
 
 def _inside(taken: _Taken) -> list[tuple[str, float, float, bool]]:
     """Answers to what was sent in the measured time: camera, finished, latency in ms, caught up."""
-    start_s, end_s = taken.window
+    start_s, end_s = taken.before.at_s, taken.after.at_s
     found = []
     for camera, pts_s, finished_s, caught_up in taken.answers:
         sent_s = taken.began_s[camera] + pts_s
@@ -221,11 +259,20 @@ def _inside(taken: _Taken) -> list[tuple[str, float, float, bool]]:
     return found
 
 
-def answer_ages_s(answers: Sequence[tuple[str, float]]) -> list[float]:
-    """How old each camera's answer was when the next one came, from `(camera, finished)`; seconds."""
-    by_camera: dict[str, list[float]] = defaultdict(list)
+def answer_ages_s(
+    answers: Sequence[tuple[str, float]], cameras: Sequence[str], window: tuple[float, float]
+) -> list[float]:
+    """How old each camera's last answer became before the next one, in seconds.
+
+    Args:
+        answers: Camera, and when it was finished.
+        cameras: All of them: one without an answer has one as old as the window.
+        window: Begin and end of the measured time; both count as answers, so that silence at an end shows.
+    """
+    start_s, end_s = window
+    by_camera: dict[str, list[float]] = {camera: [start_s, end_s] for camera in cameras}
     for camera, finished_s in answers:
-        by_camera[camera].append(finished_s)
+        by_camera[camera].append(min(finished_s, end_s))
     return [later - earlier for times in by_camera.values() for earlier, later in pairwise(sorted(times))]
 
 
@@ -236,4 +283,13 @@ def _difference(taken: _Taken, key: str) -> int:
     )
 
 
-__all__ = ["LATENCY_LIMIT_MS", "StreamsOptions", "StreamsResult", "answer_ages_s", "measure_live", "run_streams"]
+__all__ = [
+    "AGE_LIMIT_S",
+    "ANALYSED_LEAST",
+    "LATENCY_LIMIT_MS",
+    "StreamsOptions",
+    "StreamsResult",
+    "answer_ages_s",
+    "measure_live",
+    "run_streams",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from streamkd_service.cli.train import resolve_model
 
 if TYPE_CHECKING:
     from streamkd_service.bench.sections import Table as Cells
+    from streamkd_service.bench.streams import StreamsOptions
 
 
 def engine(
@@ -69,11 +70,15 @@ def decode(
 
 
 def streams(
-    cameras: Annotated[int, typer.Option(min=1, help="How many.")] = 16,
+    cameras: Annotated[str, typer.Option(help="How many; 8,16,32: one after the other.")] = "16",
     seconds: Annotated[float, typer.Option(min=2.0, help="Measured time, warm-up excluded.")] = 60.0,
+    minutes: Annotated[float, typer.Option(min=0.0, help="The same in minutes; how memory grows, too.")] = 0.0,
     still: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the cameras that show a still scene.")] = 0.0,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a core.")] = 0,
-    runs: Annotated[int, typer.Option(min=1, help="Runs, one after the other.")] = 1,
+    rounds: Annotated[int, typer.Option("--rounds", "--runs", min=1, help="Runs, one after the other.")] = 1,
+    search: Annotated[
+        str, typer.Option(help="LOW:HIGH: the largest number of cameras that holds in every round.")
+    ] = "",
     floor: Annotated[float, typer.Option(min=0.0, help="Seconds of measuring the floor; 0: not at all.")] = 10.0,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of every camera, such as skip_loop_filter=none.")
@@ -84,25 +89,84 @@ def streams(
     report: ReportOption = None,
 ) -> None:
     """So many live RTSP cameras on this machine, server and all: what they cost, and how late the answers are."""
-    from streamkd_service.bench.sections import STREAMS_NOTE, streams_tables
-    from streamkd_service.bench.streams import StreamsOptions, run_streams
+    from streamkd_service.bench import streams_many as many
+    from streamkd_service.bench.streams import StreamsOptions
 
-    if quick:
-        cameras, seconds, floor = min(cameras, 4), min(seconds, 5.0), min(floor, 3.0)
+    counts = [min(count, 4) for count in many.numbers(cameras)] if quick else many.numbers(cameras)
+    measured_s = 60.0 * minutes or seconds
     options = StreamsOptions(
-        cameras=cameras,
-        seconds=seconds,
+        cameras=counts[0],
+        seconds=min(measured_s, 5.0) if quick else measured_s,
         bundle=resolve_model(model),
         still=still,
         workers=workers,
-        floor_s=floor,
+        floor_s=min(floor, 3.0) if quick else floor,
         settings=dict(word.partition("=")[::2] for word in setting or ()),
     )
-    results = [run_streams(options, say) for _ in range(runs)]
-    found: Any = asdict(results[0]) if runs == 1 else {"runs": [asdict(result) for result in results]}
-    name = f"streams-{options.cameras}{'-still' if still else ''}"
-    title = f"{options.cameras} live cameras{f', {still:.0%} of them still' if still else ''}"
-    _show(name, title, found, streams_tables(results), [STREAMS_NOTE], as_json=as_json, report=report)
+    if search:
+        found = _streams_search(options, *many.bounds(search), rounds)
+    elif len(counts) > 1:
+        found = _streams_line(options, counts, rounds, report)
+    else:
+        found = _streams_one(options, rounds, long=minutes > 0)
+    _show(found.name, found.title, found.found, found.tables, found.notes, as_json=as_json, report=report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    name: str  # of the report's section
+    title: str
+    found: Any
+    tables: list[Cells]
+    notes: list[str]
+
+
+def _streams_one(options: StreamsOptions, rounds: int, *, long: bool) -> _Shown:
+    from streamkd_service.bench import streams_many as many
+    from streamkd_service.bench.sections import STREAMS_NOTE, streams_tables
+
+    results = many.run_rounds(options, rounds, say)
+    name = f"streams-{options.cameras}{'-still' if options.still else ''}{'-long' if long else ''}"
+    title = f"{options.cameras} live cameras{_of_them_still(options)}{', for long' if long else ''}"
+    return _Shown(name, title, many.as_json(results), streams_tables(results), [STREAMS_NOTE])
+
+
+def _streams_line(options: StreamsOptions, counts: list[int], rounds: int, report: Path | None) -> _Shown:
+    from streamkd_service.bench import streams_many as many
+    from streamkd_service.bench.sections import STREAMS_NOTE, streams_tables
+
+    results = [many.run_rounds(replace(options, cameras=count), rounds, say) for count in counts]
+    seen = many.linearity(results)
+    notes = [seen.verdict(), STREAMS_NOTE]
+    if report is not None:
+        plot = report.with_name("streams-linearity.svg")
+        plot.write_text(many.linearity_plot(seen), encoding="utf-8")
+        notes.insert(0, f"![CPU a stream over the number of cameras]({plot.name})")
+    found = asdict(seen) | {"ok": int(seen.ok), "by_cameras": [many.as_json(runs) for runs in results]}
+    tables = streams_tables([run for runs in results for run in runs])
+    title = f"Cost of a stream by how many there are{_of_them_still(options)}"
+    return _Shown("streams-linearity", title, found, tables, notes)
+
+
+def _streams_search(options: StreamsOptions, low: int, high: int, rounds: int) -> _Shown:
+    from streamkd_service.bench import streams_many as many
+    from streamkd_service.bench.sections import STREAMS_NOTE, streams_tables
+
+    best, seen = many.run_search(options, low, high, rounds, say)
+    held = f"**{best} cameras** hold" if best else f"Not even {low} cameras hold"
+    verdict = (
+        f"{held} in {rounds} of {rounds} runs of {options.seconds:g} s; looked for from {low} to {high} by bisection. "
+        "A number is given up with the first run that does not hold."
+    )
+    found = {"cameras": best, "by_cameras": [many.as_json(runs) for _, runs in sorted(seen.items())]}
+    tables = streams_tables([run for _, runs in sorted(seen.items()) for run in runs])
+    title = f"The most live cameras{_of_them_still(options)}"
+    name = f"streams-search{'-still' if options.still else ''}"
+    return _Shown(name, title, found, tables, [verdict, STREAMS_NOTE])
+
+
+def _of_them_still(options: StreamsOptions) -> str:
+    return f", {options.still:.0%} of them still" if options.still else ""
 
 
 def compare(
