@@ -2,7 +2,8 @@
 # Makes the environment: Debian packages where apt may be used, and .venv with everything from PyPI.
 #
 #   deploy/setup.sh demo   what the demo needs (GStreamer's RTSP server)
-#   deploy/setup.sh test   the same, and what only tests need; of these, what can't be had is named and skipped
+#   deploy/setup.sh test   the same, and what only tests need, packages of Debian and extras of pyproject.toml alike;
+#                          of these, what can't be had is named and skipped
 set -euo pipefail
 cd "$(dirname "$0")/.."
 purpose=${1:-demo}
@@ -77,13 +78,30 @@ for package in ${missing_wanted[@]+"${missing_wanted[@]}"}; do
   say "Could not install $package: the tests that need it are skipped. By hand: sudo apt-get install -y $package"
 done
 
+pip_install() {
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint deploy/constraints.txt \
+    --editable ".[$1]"
+}
+
 # Installed once for each state of the files that say what is needed.
-stamp=.venv/.installed-$(cat pyproject.toml deploy/constraints.txt | sha256sum | cut -c1-16)
+state=$(cat pyproject.toml deploy/constraints.txt | sha256sum | cut -c1-16)
+stamp=.venv/.installed-$state
 if [ ! -e "$stamp" ]; then
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   say "Installing Python packages into .venv (a few minutes the first time)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint deploy/constraints.txt \
-    --editable '.[train,postgres,dev]'
+  pip_install train,postgres,dev
   rm -f .venv/.installed-*
   touch "$stamp"
+fi
+if [ "$purpose" = test ] && [ ! -e "$stamp-test" ]; then
+  say "Installing for the tests: what streamkd bench compares with, tensorboard, transformers"
+  whole=yes
+  for extra in bench tracking transformers; do
+    pip_install "$extra" && continue
+    whole=no
+    say "Could not install the extra '$extra': the tests that need it are skipped. By hand:"
+    say "  .venv/bin/pip install --constraint deploy/constraints.txt --editable '.[$extra]'"
+  done
+  # What failed is tried again the next time.
+  if [ $whole = yes ]; then touch "$stamp-test"; fi
 fi
