@@ -176,26 +176,23 @@ def distil(
     features = _features(student, [*site, *rehearsed], settings.variants, seed, progress)
     targets = _targets(clip_logits(student, features), site, said, parent, poisoned=shuffle_labels)
     recipe = _recipe(settings, epochs, poisoned=shuffle_labels)
-    trained = _trained(student, features, targets, recipe, settings, seed=seed, progress=progress)
+    trained = _trained(student, features, targets, recipe, settings, seed=seed, progress=progress).state_dict()
     if not shuffle_labels:  # the self-test must do harm
-        trained.load_state_dict(
-            interpolate(trained.state_dict(), load_student(parent).state_dict(), settings.parent_weight)
-        )
-    parts = BundleParts(
-        spec=parent.spec.model_copy(update={"version": version}),
-        lineage=lineage(
-            parent=parent.spec.version,
-            teachers=(said.teacher,),
-            recipe="shuffled labels (self-test)" if shuffle_labels else "response distillation",
-            seed=seed,
-            data_sha256=[*parent.lineage.data_sha256, *(clip.sha256 for clip in site)],
-        ),
-        metrics={"clips": len(site), "epochs": recipe.epochs, "parent": parent.metrics},
+        trained = interpolate(trained, load_student(parent).state_dict(), settings.parent_weight)
+    student.load_state_dict(trained)
+    made = lineage(
+        parent=parent.spec.version,
+        teachers=(said.teacher,),
+        recipe="shuffled labels (self-test)" if shuffle_labels else "response distillation",
+        seed=seed,
+        data_sha256=[*parent.lineage.data_sha256, *(clip.sha256 for clip in site)],
     )
+    metrics = {"clips": len(site), "epochs": recipe.epochs, "parent": parent.metrics}
+    parts = BundleParts(parent.spec.model_copy(update={"version": version}), made, metrics)
     progress("quantising", 0.0)
     # Ranges of int8 from here and elsewhere: those of dark footage alone would cut a bright day off.
     shown = [clip.plain for pair in zip_longest(site, rehearsed) for clip in pair if clip is not None]
-    write_bundle(out_bundle, trained, parts, shown, samples=CALIBRATION_FRAMES)
+    write_bundle(out_bundle, student, parts, shown, samples=CALIBRATION_FRAMES)
     progress("quantising", 1.0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -205,36 +205,31 @@ def _live_table(rows: Sequence[RowFigures]) -> str:
 
 
 def _forecast_table(results: Results, budget: str) -> str:
-    """Behaviour prediction and event detection, mean over the seeds."""
-    head = (
-        "row",
-        "forecast",
-        "ROC AUC",
-        "same as now",
-        "accuracy",
-        "same as now",
-        "squared error",
-        "same as now",
-        "mAP",
-    )
-    lines: list[tuple[str, ...]] = []
+    """Behaviour prediction and event detection, mean over the seeds; a line a row."""
     entries = [one for one in results.entries if one["budget"] == budget and one.get("forecast")]
+    if not entries:
+        return ""
+    horizons = [f"+{one['horizon_s']:g} s" for one in entries[0]["forecast"]]
+    head = ("row", *(f"{at}: {what}" for at in horizons for what in ("ROC AUC", "accuracy", "squared error")), "mAP")
+    lines: list[tuple[str, ...]] = []
     for name in dict.fromkeys(one["row"] for one in entries):
         mine = [one for one in entries if one["row"] == name]
+        figures = [_ahead(mine, k, key) for k in range(len(horizons)) for key in ("roc_auc", "accuracy", "mse")]
         maps = [value for one in mine if "long" in one for value in one["long"]["map"].values()]
-        for k, first in enumerate(mine[0]["forecast"]):
-            keys = ("roc_auc", "roc_auc_same_as_now", "accuracy", "accuracy_same_as_now", "mse", "mse_same_as_now")
-            values = [_number(mean_of([one["forecast"][k][key] for one in mine])) for key in keys]
-            lines.append((name, f"+{first['horizon_s']:g} s", *values, _number(mean_of(maps)) if k == 0 else ""))
-    if not lines:
-        return ""
-    text = (
-        "Behaviour prediction on the joined streams (against the label that is then shown; squared error against the "
-    )
-    text += (
-        "student's own later answer), and event detection on the long streams (mAP, mean over temporal IoU 0.3 to 0.7)."
-    )
-    return f"{text}\n\n{_table(head, lines)}"
+        lines.append((name, *figures, _number(mean_of(maps))))
+    return f"{_FORECAST}\n\n{_table(head, lines)}"
+
+
+def _ahead(entries: Sequence[dict[str, Any]], horizon: int, key: str) -> str:
+    """A figure of one forecast, and in brackets that of saying the same as now."""
+    said = [one["forecast"][horizon] for one in entries]
+    figure, now = (mean_of([one[which] for one in said]) for which in (key, f"{key}_same_as_now"))
+    return f"{_number(figure)} ({_number(now)})"
+
+
+_FORECAST = """Behaviour prediction on the joined streams: against the label that is then shown, the squared error
+against the student's own later answer; in brackets, what saying the same as now gives. Event detection on the long
+streams: mAP, the mean over temporal IoU 0.3 to 0.7."""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
