@@ -190,12 +190,16 @@ class PacketFlow:
             self.counts.caught_up += 1
         watch = self._stillness
         if watch is not None and frame.source_pts_s is not None:
-            before = self._before
-            known = before is not None and before.shape == frame.grey.shape and watch.wants_picture
-            motion = largest_cell(frame.grey, before) if known and before is not None else float("inf")
-            watch.picture(motion, frame.source_pts_s)
+            watch.picture(self._motion(frame.grey, watch), frame.source_pts_s)
             self._before = frame.grey
         return replace(frame, caught_up=True) if caught_up else frame
+
+    def _motion(self, grey: UInt8Array, watch: Stillness) -> float | None:
+        """How much moved since the last picture: None if there is none, infinity where its size alone says so."""
+        before = self._before
+        if before is None or before.shape != grey.shape:
+            return None
+        return largest_cell(grey, before) if watch.wants_picture else float("inf")
 
 
 __all__ = ["MAX_AGE_S", "Decoder", "FlowCounts", "PacketFlow"]

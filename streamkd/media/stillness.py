@@ -117,13 +117,17 @@ class Stillness:
                 self._quiet.append(float(size))
         return self.scene
 
-    def picture(self, motion: float, pts_s: float) -> Scene:
+    def picture(self, motion: float | None, pts_s: float) -> Scene:
         """Take what the pixels say into account.
 
         Args:
-            motion: How much the busiest cell changed since the picture before, in grey levels.
+            motion: How much the busiest cell changed since the picture before, in grey levels; None: there is no such
+                picture, and nothing is known of the sizes since.
             pts_s: Time of the later one.
         """
+        if motion is None:
+            self._since_picture.clear()
+            return self.scene
         moves = motion > self._limits.motion_levels
         if self.scene is Scene.STILL:
             if motion > self._limits.wrong_levels:
@@ -147,7 +151,7 @@ class Stillness:
     @property
     def wants_picture(self) -> bool:
         """Whether the pixels' motion would change anything; it costs a tenth of a millisecond to find out."""
-        if self.scene is Scene.STILL or len(self._recent) < _SEVERAL:
+        if self.scene is Scene.STILL or len(self._recent) < _SEVERAL or not self._keyframe_bytes:
             return True
         return sum(self._recent) / _SEVERAL <= self._limits.largest_share * self._keyframe_bytes
 

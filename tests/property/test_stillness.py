@@ -48,6 +48,28 @@ def test_a_quiet_scene_becomes_still_but_not_before_its_time(seed, median, sprea
 
 
 @settings(max_examples=40, deadline=None)
+@given(seed=seeds, median=medians, missed=st.integers(1, GOP - 1))
+def test_a_connection_that_begins_between_keyframes_becomes_still_too(seed, median, missed):
+    camera = Camera(Stillness())
+    camera.number = missed
+    camera.gate.picture(None, missed / FPS)
+    assert camera.gate.wants_picture
+    assert Scene.STILL in camera.send(noise(seed, median, 0.2, 10 * FPS))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, median=medians)
+def test_what_came_before_the_first_picture_counts_neither_as_still_nor_as_moving(seed, median):
+    gate = Stillness()
+    for number, size in enumerate(noise(seed, median, 0.2, 4 * FPS)):
+        gate.packet(size, number / FPS, keyframe=False)
+    gate.picture(None, 4.0)
+    camera = Camera(gate)
+    camera.number = 4 * FPS
+    assert Scene.STILL in camera.send(noise(seed, median, 0.2, 10 * FPS))
+
+
+@settings(max_examples=40, deadline=None)
 @given(seed=seeds, median=medians, spread=st.floats(0.0, 0.3))
 def test_a_large_picture_wakes_it_at_once(seed, median, spread):
     camera = Camera(Stillness())
