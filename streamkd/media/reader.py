@@ -175,7 +175,9 @@ class CameraReader:
             if state != self._shown_state:
                 self._shown_state, self._since_utc = state, self._clock.utc()
             link, info, latest = self._link, self._info, self._latest
-            rate_hz = sum(now_s - at_s <= _RATE_WINDOW_S for at_s in self._arrivals) / _RATE_WINDOW_S
+            while self._arrivals and now_s - self._arrivals[0] > _RATE_WINDOW_S:
+                self._arrivals.popleft()
+            rate_hz = len(self._arrivals) / _RATE_WINDOW_S
             return CameraStatus(
                 camera_id=self._camera.id,
                 state=state,
