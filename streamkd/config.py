@@ -160,8 +160,11 @@ class ApiConfig(_Section):
 class WorkersConfig(_Section):
     """Processes of the live path."""
 
-    count: int = Field(
-        default=1, ge=1, le=256, description="worker processes, on each node of a cluster; cameras are spread over them"
+    count: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="worker processes on each node; null: one for every 12 cameras, at most one a processor",
     )
     ray_address: str | None = Field(default=None, description="null: a private local Ray session")
 

@@ -125,7 +125,7 @@ class _Service:
     async def _start(self) -> None:
         config = self._config
         await asyncio.to_thread(upgrade, config.store.url.get_secret_value())
-        _log.info("starting", cameras=len(config.cameras), workers=config.workers.count)
+        _log.info("starting", cameras=len(config.cameras), workers=config.workers.count or "as needed")
         self._session = session = await self._ray_session()
         if self._stopping.is_set():
             return
@@ -141,9 +141,8 @@ class _Service:
         self._tasks = [
             asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http"),
             asyncio.create_task(_log_changes(self._actors.controller), name="changes"),
+            asyncio.create_task(self._actors.follow_nodes(), name="nodes"),
         ]
-        if not self._session.local:
-            self._tasks.append(asyncio.create_task(self._actors.follow_nodes(), name="nodes"))
         while not self._server.started and not self._tasks[0].done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.02)
         settle()

@@ -12,7 +12,7 @@ from streamkd_service.runtime.costs import CameraCosts
 from streamkd_service.runtime.desired import Desired
 from streamkd_service.runtime.fleet import LOST_AFTER_S, Fleet
 from streamkd_service.runtime.ports import CameraTotals, HistogramTotals, WorkerReport, WorkerTotals
-from streamkd_service.runtime.slots import Slots
+from streamkd_service.runtime.slots import Slots, workers_for
 
 NONE = HistogramTotals((float("inf"),), (0,), 0.0)
 
@@ -50,6 +50,19 @@ def test_workers_share_their_node_s_processors():
     slots = Slots(2)
     slots.update({"a": 8.0})
     assert slots.capacities({"a": 8.0}) == {"worker-0": 4.0, "worker-1": 4.0}
+
+
+def test_where_nobody_says_how_many_cameras_and_processors_decide():
+    assert [workers_for(cameras, 4.0) for cameras in (0, 12, 13, 48, 500)] == [1, 1, 2, 4, 4]
+
+
+def test_more_cameras_bring_more_workers_and_fewer_take_none_away():
+    slots = Slots(None)
+    counts = []
+    for cameras in (1, 20, 100, 1):
+        slots.update({"a": 2.0, "b": 8.0}, cameras)
+        counts.append([list(slots.nodes.values()).count(node) for node in ("a", "b")])
+    assert counts == [[1, 1], [1, 1], [2, 5], [2, 5]]
 
 
 # --- workers that come and go --------------------------------------------------------------------------------------

@@ -37,9 +37,10 @@ async def _serve(config: Config, listener: socket.socket, workers: int, events_p
     session = await asyncio.to_thread(start_session, config.workers.ray_address)
     from streamkd_service.bench.api_feeder import start_feeder  # noqa: PLC0415 - imports Ray, after its environment is set
     from streamkd_service.runtime.handles import ControllerHandle, start_controller  # noqa: PLC0415
+    from streamkd_service.runtime.slots import worker_ids  # noqa: PLC0415
 
     try:
-        actor = start_controller(config, session)
+        actor = start_controller(config, worker_ids(workers), session)
         controller = ControllerHandle(actor)
         await controller.call("system", timeout_s=_READY_S)
         cameras = [camera.id for camera in config.cameras]

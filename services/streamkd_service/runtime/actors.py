@@ -38,17 +38,13 @@ _LEAST_NICE = 19
 ProgressFn = "Callable[[str, float], None]"
 
 
-def worker_ids(count: int) -> tuple[str, ...]:
-    """The names of the workers, the same in every run."""
-    return tuple(f"worker-{index}" for index in range(count))
-
-
 class ControllerActor:
     """Runs a `Controller` on the actor's event loop; restarted by Ray, it begins again from the store."""
 
-    def __init__(self, config: Config, namespace: str, log_path: Path | None) -> None:
+    def __init__(self, config: Config, workers: tuple[str, ...], namespace: str, log_path: Path | None) -> None:
         log_to(config.log, log_path)
         self._config = config
+        self._workers = workers
         self._namespace = namespace
         self._controller: Controller | None = None
         self._starting = asyncio.Lock()
@@ -74,7 +70,7 @@ class ControllerActor:
             if self._controller is None:
                 controller = Controller(
                     self._config,
-                    worker_ids(self._config.workers.count),
+                    self._workers,
                     RayWorkers(self._namespace),
                     RayJobs(self._namespace),
                 )
@@ -244,4 +240,4 @@ class _Progress:
         self._controller.call.remote("job_progressed", self._job_id, detail, fraction)
 
 
-__all__ = ["CONTROLLER_NAME", "ControllerActor", "RayJobs", "RayWorkers", "WorkerActor", "worker_ids"]
+__all__ = ["CONTROLLER_NAME", "ControllerActor", "RayJobs", "RayWorkers", "WorkerActor"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ import ray
 import structlog
 
 from streamkd.errors import UnavailableError
-from streamkd_service.runtime.actors import CONTROLLER_NAME, ControllerActor, WorkerActor, worker_ids
+from streamkd_service.runtime.actors import CONTROLLER_NAME, ControllerActor, WorkerActor
 from streamkd_service.runtime.slots import Slots
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from streamkd.config import CameraConfig, Config
@@ -43,25 +45,27 @@ _NODES_EVERY_S = 2.0
 _WORKERS_SHARE = 0.7  # of the time that all of them have to stop
 
 
-def start_controller(config: Config, session: RaySession) -> Any:
+def start_controller(config: Config, workers: Sequence[str], session: RaySession) -> Any:
     """The Controller's actor, on this machine: it owns the database, which may be a file here."""
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(session.node_id, soft=False)
     options = {"max_concurrency": _CONTROLLER_CONCURRENCY, "scheduling_strategy": affinity, **_ALWAYS_THERE}
     actor = ray.remote(ControllerActor).options(**options, name=CONTROLLER_NAME, namespace=session.namespace)
-    return actor.remote(config, session.namespace, session.log_path)
+    return actor.remote(config, tuple(workers), session.namespace, session.log_path)
 
 
 class Actors:
     """Every actor of one service, created in the driver so that they live exactly as long as it does."""
 
     def __init__(self, config: Config, session: RaySession) -> None:
-        self._controller = start_controller(config, session)
-        self._config, self._session = config, session
         self._slots = Slots(config.workers.count)
+        # Before the cluster was asked what it has: this node alone.
+        self._slots.update(_this_node(session), len(config.cameras))
+        self._controller = start_controller(config, list(self._slots.nodes), session)
+        self._config, self._session = config, session
         self._workers: dict[str, tuple[str, Any]] = {}  # worker → its node, its actor
         self.controller = ControllerHandle(self._controller)
         if session.local:
-            for worker_id in worker_ids(config.workers.count):
+            for worker_id in self._slots.nodes:
                 self._start_worker(worker_id, session.node_id)
 
     def _start_worker(self, worker_id: str, node_id: str) -> None:
@@ -72,7 +76,7 @@ class Actors:
         self._workers[worker_id] = (node_id, actor.remote(*arguments))
 
     async def follow_nodes(self) -> None:
-        """In a cluster: workers on every node that is there, none on those that have gone; never returns."""
+        """Workers on every node that is there, as many as the cameras ask for; never returns."""
         while True:
             try:
                 await self._follow_once()
@@ -81,8 +85,10 @@ class Actors:
             await asyncio.sleep(_NODES_EVERY_S)
 
     async def _follow_once(self) -> None:
-        alive = await asyncio.to_thread(alive_nodes)
-        self._slots.update(alive)
+        session = self._session
+        alive = _this_node(session) if session.local else await asyncio.to_thread(alive_nodes)
+        cameras = 0 if self._slots.is_fixed else sum((await self.controller.system()).cameras_by_state.values())
+        self._slots.update(alive, cameras)
         wanted = self._slots.nodes
         for worker_id, (node_id, actor) in list(self._workers.items()):
             if wanted.get(worker_id) != node_id:
@@ -107,6 +113,11 @@ class Actors:
         await _within([actor.call.remote("stop") for _, actor in self._workers.values()], timeout_s * _WORKERS_SHARE)
         left_s = timeout_s - (time.monotonic() - began_s)
         await _within([self._controller.stop.remote()], left_s)
+
+
+def _this_node(session: RaySession) -> dict[str, float]:
+    """This machine, as a session of our own has it: Ray is told of no processors there."""
+    return {session.node_id: float(len(os.sched_getaffinity(0)))}
 
 
 def alive_nodes() -> dict[str, float]:

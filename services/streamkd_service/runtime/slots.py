@@ -1,12 +1,26 @@
-"""Workers on the nodes of a cluster: every node has the same number of them, and their names outlive the nodes."""
+"""Workers on the nodes of a cluster: as many on each as its cameras and processors ask for; names outlive nodes."""
 
 from __future__ import annotations
 
 import itertools
+from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+CAMERAS_A_WORKER = 12  # fewer make batches small; of many more, one process's threads wait for each other
+
+
+def workers_for(cameras: float, processors: float) -> int:
+    """How many worker processes suit so many cameras: at least one, at most one a processor."""
+    return max(1, min(int(processors), ceil(cameras / CAMERAS_A_WORKER)))
+
+
+def worker_ids(count: int) -> tuple[str, ...]:
+    """The names of so many workers on one node."""
+    return tuple(f"worker-{index}" for index in range(count))
 
 
 class Slots:
@@ -16,10 +30,10 @@ class Slots:
     more than there were workers at a time.
 
     Args:
-        per_node: Workers of each node.
+        per_node: Workers of each node; None: see `workers_for`.
     """
 
-    def __init__(self, per_node: int) -> None:
+    def __init__(self, per_node: int | None) -> None:
         self._per_node = per_node
         self._nodes: dict[str, str] = {}  # worker → node
 
@@ -28,24 +42,33 @@ class Slots:
         """Worker id to node id."""
         return dict(self._nodes)
 
-    def update(self, alive: Mapping[str, float]) -> None:
-        """Follow the cluster.
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the number of cameras makes no difference."""
+        return self._per_node is not None
+
+    def update(self, alive: Mapping[str, float], cameras: int = 0) -> None:
+        """Follow the cluster, and the number of cameras: workers are added for more, none is given up for fewer.
 
         Args:
             alive: Node id to its processors.
+            cameras: Of all nodes together.
         """
         self._nodes = {worker: node for worker, node in self._nodes.items() if node in alive}
-        for node in alive:
-            missing = self._per_node - sum(other == node for other in self._nodes.values())
-            for _ in range(missing):
+        for node, processors in alive.items():
+            wanted = self._per_node or workers_for(cameras / len(alive), processors)
+            for _ in range(wanted - self._on(node)):
                 self._nodes[self._free()] = node
 
     def capacities(self, alive: Mapping[str, float]) -> dict[str, float]:
         """Worker id to its share of its node's processors."""
-        return {worker: max(alive[node], 0.1) / self._per_node for worker, node in self._nodes.items()}
+        return {worker: max(alive[node], 0.1) / self._on(node) for worker, node in self._nodes.items()}
+
+    def _on(self, node: str) -> int:
+        return sum(other == node for other in self._nodes.values())
 
     def _free(self) -> str:
         return next(name for index in itertools.count() if (name := f"worker-{index}") not in self._nodes)
 
 
-__all__ = ["Slots"]
+__all__ = ["CAMERAS_A_WORKER", "Slots", "worker_ids", "workers_for"]
