@@ -6,13 +6,16 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nncf")
 
 from streamkd.bundle import read_bundle
+from streamkd.distill import develop
 from streamkd.distill.develop import split_classes
+from streamkd.distill.local_teacher import MEMBERS, TeacherFeatures
 from streamkd.errors import TrainingError
 from streamkd.evaluate.dataset import read_dataset
 from streamkd_service.cli import main, needs
@@ -123,3 +126,26 @@ def test_a_small_run_makes_a_bundle_that_evaluates(few_clips, tmp_path, capsys, 
     report = json.loads(text)
     assert {"accuracy", "precision", "recall", "f1", "roc_auc", "ece", "n"} <= set(report)
     assert sorted(report["in_lineage"]) == sorted(clip["file"] for clip in report["clips"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # two int8 exports
+def test_a_student_learns_from_a_teacher_of_its_own_clips(few_clips, tmp_path, capsys, monkeypatch):
+    def made_up(records, *_) -> TeacherFeatures:
+        rng = np.random.default_rng(0)
+        seen = {one.name: torch.from_numpy(rng.normal(size=(len(records), 1, 20))).float() for one in MEMBERS[:2]}
+        return TeacherFeatures(seen, tuple(torch.zeros(4, 8) for _ in records))
+
+    monkeypatch.setattr(develop, "teacher_features", made_up)
+    rows = [line.split(",") for line in (few_clips / "clips.csv").read_text().splitlines()]
+    at = rows[0].index("source")
+    alone = [rows[0], *([*row[:at], row[0], *row[at + 1 :]] for row in rows[1:])]
+    (few_clips / "clips.csv").write_text("\n".join(map(",".join, alone)))
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text("objectives: [{name: labels}, {name: response}]\ntrain: {epochs: 1}\n")
+    shared = ("--data", few_clips, "--cache", tmp_path / "cache", "--out", tmp_path / "mine")
+    status, _, err = run(capsys, "train", *shared, "--distil", recipe, "--no-oof", "--variants", 0)
+    assert status == 0, err
+    bundle = read_bundle(tmp_path / "mine")
+    assert bundle.lineage.recipe.startswith("short")
+    assert "cross-fitted twice" in bundle.lineage.teachers[0]

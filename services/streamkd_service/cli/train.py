@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 OofOption = Annotated[
     bool, typer.Option("--oof/--no-oof", help="Measure by cross-validation, or on a 3:1:1 split (faster).")
 ]
+DistilOption = Annotated[
+    str, typer.Option("--distil", help="Recipe, a file or a shipped one: the head learns from a teacher as well.")
+]
 FineTuneOption = Annotated[int | None, typer.Option(help="Passes that train the trunk as well; 0: none. [0]", min=0)]
 
 
@@ -41,6 +44,7 @@ def train(
     folds: Annotated[int | None, typer.Option(help="Folds by source. [folds.csv, or 5]", min=2)] = None,
     oof: OofOption = True,
     epochs: Annotated[int | None, typer.Option(help="Passes over the clips for the head.", min=1)] = None,
+    distil: DistilOption = "",
     fine_tune: FineTuneOption = None,
     variants: Annotated[int, typer.Option(help="Augmented copies of each clip.", min=0, max=64)] = 8,
     seed: SeedOption = 0,
@@ -56,6 +60,7 @@ def train(
     import torch
 
     from streamkd.distill.develop import TrainRequest
+    from streamkd.distill.recipe import find_recipe
     from streamkd.distill.train import FINE_TUNE, FitConfig
     from streamkd.evaluate.dataset import default_cache
 
@@ -74,6 +79,7 @@ def train(
         resume=resume,
         version=version,
         fit=FitConfig() if epochs is None else replace(FitConfig(), epochs=epochs),
+        recipe=find_recipe(distil) if distil else None,
         fine_tune=FINE_TUNE if fine_tune is None else replace(FINE_TUNE, epochs=fine_tune),
     )
     _train(request)
