@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from streamkd.distill.terms import REGISTRY, Term
 from streamkd.distill.train import FitConfig
 from streamkd.errors import ConfigError
-from streamkd.yamlfile import Lines, read_yaml
+from streamkd.yamlfile import Lines, in_words, read_yaml
 
 
 class _Strict(BaseModel):
@@ -214,8 +214,7 @@ def _describe(error: ValidationError, path: Path, lines: Lines) -> str:
     rows: list[str] = []
     for problem in error.errors(include_input=False, include_url=False):
         where = tuple(problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        message = "unknown key" if problem["type"] == "extra_forbidden" else message
+        message = in_words(problem)
         # An objective's own key stands in the message: `hints.width: ...`.
         own = message.split(":", maxsplit=1)[0].rpartition(".")[2]
         exact = (*where, own) if (*where, own) in lines else where

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 from streamkd.distill.bench import report as reporting
 from streamkd.distill.bench.data import BenchData, JoinedSource, LongStream
 from streamkd.distill.bench.figures import chosen_on_other_folds, row_figures
-from streamkd.distill.bench.measure import Bench, Budget, linear_start, visible_labels
+from streamkd.distill.bench.measure import Bench, Budget, linear_start, site_halves, visible_labels
 from streamkd.distill.bench.results import append, facts_of, read_results
 from streamkd.distill.bench.rows import BASELINE, BY_NAME, ROWS
 from streamkd.distill.bench.runner import best_rows
@@ -90,6 +90,17 @@ def test_every_row_trains_and_measures_every_clip(data, row):
     assert sorted(found["clips"]) == (list(range(PER_FOLD)) if row.split == "source" else sorted(found["clips"]))
     assert np.isfinite(scores).all()
     assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_a_site_s_footage_is_learnt_from_without_labels_and_measured_in_turn(data):
+    for fold in set(data.folds):
+        one, other = site_halves(data, fold)
+        assert sorted([*one, *other]) == [i for i, k in enumerate(data.folds) if k == fold]
+        assert {data.records[i].source for i in one} == {data.records[i].source for i in other}
+    turned = tuple(1 - label if data.folds[i] == 0 else label for i, label in enumerate(data.labels))
+    row = BY_NAME["the site's own clips unlabelled"]
+    said = [Bench(one, Budget(1, 1, (0,))).run(row, 0, quiet)["int8"] for one in (data, replace(data, labels=turned))]
+    assert said[0] == said[1]
 
 
 def test_rows_have_names_of_their_own():

@@ -94,8 +94,13 @@ class Bench:
         began = time.monotonic()
         answers: dict[int, FoldAnswers] = {}
         for number, fold in enumerate(self.budget.folds):
-            head = self._train(row, seed, fold)
-            answers[fold] = self._ask(head, row, fold)
+            if row.site:
+                halves = site_halves(self.data, fold)
+                for half, clips in enumerate(halves):
+                    head = self._train(row, seed, fold, halves[1 - half])
+                    answers[len(halves) * fold + half] = self._ask(head, row, fold, clips)
+            else:
+                answers[fold] = self._ask(self._train(row, seed, fold), row, fold)
             progress(row.name, (number + 1) / len(self.budget.folds))
         figures = summarise(self.data, answers)
         return {
@@ -106,14 +111,16 @@ class Bench:
             "took_s": round(time.monotonic() - began, 1),
         }
 
-    def _train(self, row: Row, seed: int, fold: int) -> Student:
+    def _train(self, row: Row, seed: int, fold: int, site: Sequence[int] = ()) -> Student:
+        """A head of the other folds' clips, and of those of `site` without their labels."""
         data, budget = self.data, self.budget
         folds = np.asarray(data.folds) if row.split == "source" else self._random
         inside = np.flatnonzero(folds != fold).tolist()
         visible = set(visible_labels(data, row.labelled))
         if row.hidden == "out":
             inside = [i for i in inside if i in visible]
-        labels = [data.labels[i] if i in visible else -1 for i in inside]
+        inside += site
+        labels = [data.labels[i] if i in visible and i not in site else -1 for i in inside]
         shown = (data.int8 if row.shown == "int8" else data.raw).subset(inside)
         signals = self.signals(row.labelled, fold).subset(inside) if row.teacher or row.start != "fresh" else None
         start = None
@@ -134,10 +141,11 @@ class Bench:
             data.int8.subset(inside), labels, given, last, seed, classes=data.classes, student=head
         ).student
 
-    def _ask(self, head: Student, row: Row, fold: int) -> FoldAnswers:
+    def _ask(self, head: Student, row: Row, fold: int, clips: Sequence[int] | None = None) -> FoldAnswers:
+        """About all clips of a fold and its streams, or about some clips only."""
         folds = np.asarray(self.data.folds) if row.split == "source" else self._random
-        outside = np.flatnonzero(folds == fold).tolist()
-        by_source = row.split == "source"
+        outside = np.flatnonzero(folds == fold).tolist() if clips is None else clips
+        by_source = row.split == "source" and clips is None
         return ask_head(
             head,
             outside,
@@ -182,6 +190,19 @@ def visible_labels(data: BenchData, labelled: str) -> list[int]:
             clips = [i for i in here if data.labels[i] == label]
             chosen += rng.permutation(clips)[: max(1, share // len(set(data.labels)))].tolist()
     return sorted(chosen)
+
+
+def site_halves(data: BenchData, fold: int) -> tuple[list[int], list[int]]:
+    """A fold's clips, every other one of each source: what a site has harvested, and what is measured, in turn."""
+    halves: tuple[list[int], list[int]] = ([], [])
+    rng = np.random.default_rng([2, fold])
+    inside = [i for i, one in enumerate(data.folds) if one == fold]
+    for source in dict.fromkeys(data.records[i].source for i in inside):
+        own = rng.permutation([i for i in inside if data.records[i].source == source]).tolist()
+        first = int(rng.integers(0, 2))
+        for number, clip in enumerate(own):
+            halves[(number + first) % 2].append(clip)
+    return halves
 
 
 def linear_start(shown: FeatureSet, labels: Sequence[int], classes: Sequence[str], seed: int) -> Student:
@@ -337,4 +358,4 @@ def _forecast_figures(
     return [asdict(one) for one in forecast_figures(shown, spec.forecast_horizons_s, spec.rate_hz, foreground)]
 
 
-__all__ = ["Bench", "Budget", "FoldAnswers", "ask_head", "linear_start", "summarise"]
+__all__ = ["Bench", "Budget", "FoldAnswers", "ask_head", "linear_start", "site_halves", "summarise"]

@@ -38,6 +38,8 @@ class Row:
         start: What the head starts from: nothing, a linear teacher's weights, or a head that imitated the teacher for
             the first half of the budget.
         split: By source as it should be, or at random, which flatters.
+        site: It also learns from half of the clips of the sources that it is measured on, without their labels, and is
+            measured on the other half: what a refresh does with the footage of its own cameras.
         against: The row whose gain it is measured against.
     """
 
@@ -51,12 +53,13 @@ class Row:
     hidden: Literal["out", "unlabelled"] = "out"
     start: Literal["fresh", "linear-teacher", "imitation"] = "fresh"
     split: Literal["source", "random"] = "source"
+    site: bool = False
     against: str = BASELINE
 
     @property
     def competes(self) -> bool:
         """Whether it is a way to train the student with a teacher and all labels: what the goals are about."""
-        return self.teacher and self.labelled == "all"
+        return self.teacher and self.labelled == "all" and not self.site
 
     def recipe(self, epochs: int, variants: int) -> Recipe:
         """What is trained."""
@@ -117,6 +120,16 @@ ROWS: tuple[Row, ...] = (
         (LABELS, _kd(1.0, clips="unlabelled"), {"name": "consistency", "weight": 0.5, "clips": "unlabelled"}),
         labelled="quarter",
         hidden="unlabelled",
+        against=FEW_LABELS,
+    ),
+    Row("the site's own clips unlabelled", "unlabelled", (LABELS, _kd(1.0, clips="unlabelled")), site=True),
+    Row(
+        "a quarter of the labels, the site's own clips unlabelled",
+        "unlabelled",
+        (LABELS, _kd(1.0, clips="unlabelled")),
+        labelled="quarter",
+        hidden="unlabelled",
+        site=True,
         against=FEW_LABELS,
     ),
     Row(FEW_SHOTS, "few_shot", teacher=False, labelled="eight"),
