@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import av.error
-from av.video.reformatter import VideoReformatter
 
-from streamkd.media.convert import to_student_rgb, to_view
+from streamkd.media.convert import Scaler, to_student_rgb, to_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +65,7 @@ def read_bare(
         OSError: It can't be opened.
     """
     options = {"rtsp_transport": "tcp", "allowed_media_types": "video"} if "://" in url else {}
-    scaler, square_scaler, clock = VideoReformatter(), VideoReformatter(), time.thread_time
+    scaler, square_scaler, clock = Scaler(), Scaler(), time.thread_time
     with av.open(url, options=options, timeout=(_TIMEOUT_S, _TIMEOUT_S)) as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
@@ -84,7 +83,7 @@ def read_bare(
                 at_s = frame.time or 0.0
                 if at_s >= next_s - 1e-6:
                     next_s += max(1, int((at_s - next_s) * spec.rate_hz) + 1) / spec.rate_hz
-                    to_view(frame, spec.view_size, keep_aspect=spec.keeps_aspect, reformatter=scaler)
+                    to_view(frame, spec.view_size, keep_aspect=spec.keeps_aspect, scaler=scaler)
                     due.append(frame)
             ended = clock()
             costs.converted += len(due)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from streamkd.errors import UnsupportedMediaError
 from streamkd.focus import view_shape
-from streamkd.media.convert import to_rgb
+from streamkd.media.convert import Scaler, to_rgb
 from streamkd.media.sampler import DUE_SLACK_S, DueGrid
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def _decode(
     stream = container.streams.video[0]
     stream.thread_count = 1
     fps = float(stream.average_rate or 0)
-    grid, scaler = DueGrid(rate_hz), VideoReformatter()
+    grid, scaler = DueGrid(rate_hz), Scaler()
     frames: list[UInt8Array] = []
     times: list[float] = []
     first_s: float | None = None
@@ -130,7 +129,10 @@ def _decode(
             frames.append(to_rgb(frame, *size, scaler))
             times.append(at_s)
     if not frames:
-        raise UnsupportedMediaError(f"{path} holds no frame that can be decoded.", hint="Check that it is complete.")
+        where = f" from {start_s:g} s on" if start_s > 0 else ""
+        raise UnsupportedMediaError(
+            f"{path} holds no frame that can be decoded{where}.", hint="Check its length, and that it is complete."
+        )
     return DecodedClip(np.stack(frames), np.asarray(times), stream.width, stream.height, fps)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from av.video.reformatter import VideoReformatter
 
-from streamkd.media.convert import to_grey, to_view
+from streamkd.media.convert import Scaler, to_grey, to_view
 from streamkd.media.pictures import AvPicture
 from streamkd.media.sampler import Sampler
 from streamkd.media.timestamps import Stamp, TimestampRepair
@@ -34,7 +34,7 @@ class DueFrames:
         self._size, self._keep_aspect = size, keep_aspect
         self._repair = TimestampRepair(first_segment=first_segment)
         self._sampler = Sampler(rate_hz)
-        self._rgb_scaler, self._grey_scaler = VideoReformatter(), VideoReformatter()
+        self._rgb_scaler, self._grey_scaler = Scaler(), VideoReformatter()
         self._shape: tuple[int, int] | None = None
         self._rate_hz = rate_hz
         self._last: tuple[float, float] | None = None  # the last frame's own time and its repaired PTS
@@ -62,7 +62,7 @@ class DueFrames:
             segment=stamp.segment,
             pts_s=stamp.pts_s,
             received_s=decoded.arrived_s,
-            rgb=to_view(decoded.frame, self._size, keep_aspect=self._keep_aspect, reformatter=self._rgb_scaler),
+            rgb=to_view(decoded.frame, self._size, keep_aspect=self._keep_aspect, scaler=self._rgb_scaler),
             grey=to_grey(decoded.frame, self._grey_scaler),
             picture=AvPicture(decoded.frame),
             source_pts_s=decoded.raw_pts_s,

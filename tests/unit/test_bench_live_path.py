@@ -52,9 +52,9 @@ def test_the_floor_converts_to_what_the_student_asks_for(clip, monkeypatch):
     asked = set()
     real = bare.to_view
 
-    def seen(frame, size, *, keep_aspect, reformatter):
+    def seen(frame, size, *, keep_aspect, scaler):
         asked.add((size, keep_aspect))
-        return real(frame, size, keep_aspect=keep_aspect, reformatter=reformatter)
+        return real(frame, size, keep_aspect=keep_aspect, scaler=scaler)
 
     monkeypatch.setattr(bare, "to_view", seen)
     read_bare(clip, BareCosts(), spec=SPEC, stopped=lambda: False)
