@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from streamkd.bundle import read_bundle
-from streamkd.errors import InputError
+from streamkd.errors import DependencyError, InputError, UnavailableError
 from streamkd.media import bare
 from streamkd.media.bare import BareCosts, read_bare
 from streamkd_service.bench import streams_many
+from streamkd_service.bench.compare_roboflow import check_environment, run_pipeline
 from streamkd_service.bench.rtsp import sent_s
 from streamkd_service.bench.sections import streams_tables
 from streamkd_service.bench.streams import StreamsOptions, StreamsResult, answer_ages_s
@@ -177,3 +179,51 @@ def test_a_table_leaves_out_what_was_not_measured():
     shown = {row[0] for row in streams_tables([replace(a_result(), pss_growth=None)])[0][1]}
     assert "growth of that from minute 5 on" not in shown
     assert "latency p95, ms" in shown
+
+
+# --- others --------------------------------------------------------------------------------------------------------
+
+
+def test_a_python_without_the_other_pipeline_is_refused_with_what_it_lacks(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'inference'\" >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(DependencyError, match="No module named 'inference'"):
+        check_environment(python)
+
+
+def test_a_python_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DependencyError, match="does not run"):
+        check_environment(tmp_path / "nothing")
+
+
+def a_runner(tmp_path, *lines):
+    """A Python that says these lines instead of running the pipeline."""
+    python = tmp_path / "python"
+    said = "".join(f"echo '{line}'\n" for line in lines)
+    python.write_text(f"#!/bin/sh\ncat > {tmp_path}/given.json\n{said}")
+    python.chmod(0o755)
+    return python
+
+
+def run(python, began):
+    return run_pipeline(python, {"a": "rtsp://h/a"}, bundle_path("shipped"), 1.0, 5.0, 3, lambda: began.append(1))
+
+
+def test_the_other_pipeline_s_answers_are_taken_over(tmp_path):
+    began = []
+    told = {"began_s": 1.0, "took_s": 2.0, "cpu_s": 0.5, "answers": [["a", 0.2, 1.5]]}
+    found = run(a_runner(tmp_path, "some noise", "ready", json.dumps(told)), began)
+    assert (found, began) == (told, [1])
+
+
+def test_the_other_pipeline_is_told_what_the_student_asks_for(tmp_path):
+    run(a_runner(tmp_path, '{"began_s": 1}'), [])
+    given = json.loads((tmp_path / "given.json").read_text())
+    assert (given["input_size"], given["rate_hz"]) == (SPEC.input_size, SPEC.rate_hz)
+    assert {name: tuple(shape) for name, shape in given["states"].items()} == {t.name: t.shape for t in SPEC.state}
+
+
+def test_a_pipeline_that_ends_early_failed(tmp_path):
+    with pytest.raises(UnavailableError, match="failed"):
+        run(a_runner(tmp_path, "ready"), [])

@@ -29,14 +29,18 @@ from streamkd.store import upgrade
 from streamkd.store.events import encode_cursor
 from streamkd.store.records import EventQuery
 from streamkd.store.repository import open_repository
+from streamkd_service.api.feed import FRESH_S
 from streamkd_service.bench.api_data import RARE_LABEL, camera_name, fill_events
 from streamkd_service.bench.report import machine, markdown_table, percentile
+from streamkd_service.bench.waiting import pass_time, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE_GOAL_MS, METRICS_GOAL_MS, STREAM_GOAL_MS = 50.0, 200.0, 250.0
-_WARM_S = 3.0
+_READY_S = 30.0
+_WARM_PAGES = 3
+_SCRAPE_EVERY_S = FRESH_S + 0.1  # far enough apart to ask the Controller each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,23 @@ def bench_api(options: ApiOptions, say: Callable[[str], None] = lambda _: None) 
         say(f"writing {options.rows:,} events")
         fill_events(url, options.rows, options.cameras)
         served = stack.enter_context(_served(options, url, folder))
-        time.sleep(_WARM_S)  # reports of every worker, first requests, statements that are prepared
+        _warm(served)
         return _measure(options, url, served, say)
+
+
+def _warm(served: _Served) -> None:
+    """Until every worker is heard of, and pages and metrics have been answered: statements are prepared then.
+
+    Raises:
+        UnavailableError: The service does not become ready.
+    """
+    if not wait_until(lambda: served.http.get("/readyz").is_success, _READY_S):
+        raise UnavailableError(
+            "The benchmark's service does not become ready.", hint="See whether the machine is busy."
+        )
+    for _ in range(_WARM_PAGES):
+        for path in ("/v1/events", "/metrics"):
+            served.http.get(path).raise_for_status()
 
 
 @dataclass(slots=True)
@@ -256,9 +275,12 @@ def _queries(url: str) -> dict[str, dict[str, str]]:
 
 
 def _scrapes(options: ApiOptions, http: httpx.Client) -> tuple[list[float], int]:
-    """Times in ms, and the page's bytes; scrapes are far enough apart to ask the Controller each time."""
+    """Times in ms, and the page's bytes."""
     times, size = [], 0
+    next_s = time.monotonic()
     for turn in range(options.scrapes + 1):
+        pass_time(next_s)
+        next_s = time.monotonic() + _SCRAPE_EVERY_S
         began_s = time.perf_counter()
         answer = http.get("/metrics")
         took_ms = (time.perf_counter() - began_s) * 1e3
@@ -266,7 +288,6 @@ def _scrapes(options: ApiOptions, http: httpx.Client) -> tuple[list[float], int]
         size = len(answer.content)
         if turn:
             times.append(took_ms)
-        time.sleep(0.6)
     return times, size
 
 

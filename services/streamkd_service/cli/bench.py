@@ -172,6 +172,9 @@ def _of_them_still(options: StreamsOptions) -> str:
 def compare(
     cameras: Annotated[int, typer.Option(min=1, help="The same for each candidate.")] = 6,
     seconds: Annotated[float, typer.Option(min=2.0, help="Measured time of each.")] = 20.0,
+    roboflow_python: Annotated[
+        Path | None, typer.Option(help="Python of an environment with Roboflow's inference and openvino.")
+    ] = None,
     model: ModelOption = "shipped",
     as_json: JsonOption = False,
     quick: QuickOption = False,
@@ -183,7 +186,10 @@ def compare(
 
     if quick:
         cameras, seconds = min(cameras, 2), min(seconds, 5.0)
-    result = run_compare(CompareOptions(cameras=cameras, seconds=seconds, bundle=resolve_model(model)), say)
+    options = CompareOptions(
+        cameras=cameras, seconds=seconds, bundle=resolve_model(model), roboflow_python=roboflow_python
+    )
+    result = run_compare(options, say)
     _show("compare", "Others", asdict(result), compare_tables(result), result.notes(), as_json=as_json, report=report)
 
 
@@ -194,7 +200,8 @@ def _show(
         from streamkd_service.bench.report import write_section
         from streamkd_service.bench.sections import section
 
-        command = " ".join(["streamkd", *sys.argv[1:]])
+        words = (Path(word).name if word.startswith("/") else word for word in sys.argv[1:])
+        command = " ".join(["streamkd", *words])
         write_section(name, section(title, command, tables, notes), report)
     if as_json:
         print(json.dumps(found, indent=2, default=str))
