@@ -109,7 +109,7 @@ def prepare_lesson(
     if said is not None:
         _check(said, len(label), classes, names)
         if recipe.teacher.conditional:
-            believed = (conditional_targets(said, label.clamp(min=0)) + 1e-6).log()
+            believed = (conditional_targets(said, label.clamp(min=0), smoothing) + 1e-6).log()
             said = torch.where((label >= 0)[:, None], believed, said)
     chain = None if said is None else said[None]
     if chain is not None and recipe.progressive is not None:

@@ -24,11 +24,18 @@ def agreement(teacher: Tensor, labels: Tensor) -> Tensor:
     return torch.softmax(teacher, dim=-1)[torch.arange(len(labels)), labels]
 
 
-def conditional_targets(teacher: Tensor, labels: Tensor) -> Tensor:
-    """The teacher's probabilities where its first choice is right, else the label: `[M, C]`."""
+def conditional_targets(teacher: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The teacher's probabilities where its first choice is right, else the label: `[M, C]`.
+
+    Args:
+        teacher: `[M, C]` logits.
+        labels: `[M]` int64.
+        smoothing: Of the label: a hard one, compared at a temperature, would outweigh all that the teacher says.
+    """
     right = teacher.argmax(dim=-1) == labels
     one_hot = torch.nn.functional.one_hot(labels, teacher.shape[-1]).to(teacher.dtype)
-    return torch.where(right[:, None], torch.softmax(teacher, dim=-1), one_hot)
+    label = one_hot * (1.0 - smoothing) + smoothing / teacher.shape[-1]
+    return torch.where(right[:, None], torch.softmax(teacher, dim=-1), label)
 
 
 def annealed_match(student: Tensor, teacher: Tensor, done: float, *, steps: int = 10) -> Tensor:
