@@ -100,12 +100,7 @@ def evaluate_streams(
         InputError: No clip has a label that the student knows.
     """
     spec = bundle.spec
-    known = [record for record in records if record.label in spec.classes]
-    if not known:
-        raise InputError(
-            f"No clip has a label that student {spec.version} knows ({', '.join(spec.classes)}).",
-            hint="Rename the labels, or train a student on these clips.",
-        )
+    known = _known(spec, records)
 
     def view(index: int) -> UInt8Array:  # from the cache each time: all clips together may not fit into memory
         return cache.load_view(known[index], spec).frames
@@ -120,7 +115,8 @@ def evaluate_streams(
     for number, one in enumerate(plan):
         joined.append(play(engine, map(view, one.clips)))
         progress("joined streams", (number + 1) / len(plan))
-    settled, frame_labels = _settled(spec, long, [labels[i] for i in order])
+    shown = [labels[i] for i in order]
+    settled, frame_labels = _settled(spec, long, shown)
     background = spec.classes.index(spec.background)
     appearances = stream_scores([one.action for one in long], spec.warmup_frames)
     return StreamReport(
@@ -130,12 +126,22 @@ def evaluate_streams(
         frames=len(settled),
         frame_accuracy=float(np.mean(settled.argmax(axis=1) == frame_labels)),
         frame_roc_auc=roc_auc(1.0 - settled[:, background], frame_labels != background),
-        clip_roc_auc=roc_auc(1.0 - appearances[:, background], np.array([positive[i] for i in order])),
-        map_by_iou=_map(spec, long, [labels[i] for i in order]),
+        clip_roc_auc=roc_auc(1.0 - appearances[:, background], np.array([label != background for label in shown])),
+        map_by_iou=_map(spec, long, shown),
         delay=_delay(spec, joined, plan),
         forecast=tuple(_forecast(spec, joined, [[labels[i] for i in one.clips] for one in plan])),
         in_lineage=sum(record.sha256 in set(bundle.lineage.data_sha256) for record in known),
     )
+
+
+def _known(spec: StudentSpec, records: Sequence[ClipRecord]) -> list[ClipRecord]:
+    known = [record for record in records if record.label in spec.classes]
+    if not known:
+        raise InputError(
+            f"No clip has a label that student {spec.version} knows ({', '.join(spec.classes)}).",
+            hint="Rename the labels, or train a student on these clips.",
+        )
+    return known
 
 
 def _playing(
