@@ -185,7 +185,8 @@ def check_manifest(folder: Path, names: Iterable[str]) -> None:
     """
     if not (folder / MANIFEST_NAME).is_file():
         raise BundleError(
-            f"{folder} is not a model bundle: {MANIFEST_NAME} is missing.", hint="Name a folder made by streamkd train."
+            f"{folder} is not a model bundle: {MANIFEST_NAME} is missing.",
+            hint="Name a folder made by streamkd train, or for a teacher by streamkd teachers train.",
         )
     listed: dict[str, str] = {}
     for line in (folder / MANIFEST_NAME).read_text(encoding="utf-8").splitlines():

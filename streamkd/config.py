@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamkd.errors import ConfigError
-from streamkd.yamlfile import Lines, read_yaml
+from streamkd.yamlfile import Lines, in_words, read_yaml
 
 CameraId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 SHIPPED = "shipped"
@@ -278,9 +278,13 @@ def load_config(path: Path | None, *, environ: dict[str, str] | None = None) -> 
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(
-            _describe(error, path, lines), hint="Every key is described in docs/reference/config.md."
-        ) from None
+        raise config_error(error, path, lines) from None
+
+
+def config_error(error: ValidationError, path: Path | None = None, lines: Lines | None = None) -> ConfigError:
+    """What is wrong with a configuration, with file, line and key as far as they are known."""
+    hint = "Every key is described in docs/reference/config.md."
+    return ConfigError(_describe(error, path, lines or {}), hint=hint)
 
 
 def _apply_environ(data: dict[str, Any], environ: dict[str, str]) -> None:
@@ -311,15 +315,6 @@ def _expand(data: dict[str, Any], environ: dict[str, str]) -> None:
             values[key] = expand_secrets(values[key], environ, in_url=key == "url")
 
 
-_IN_WORDS = {
-    "extra_forbidden": "unknown key",
-    "missing": "this key is missing",
-    "tuple_type": "must be a list: lines that begin with '- '",
-    "model_type": "must hold keys, as in 'key: value'",
-    "string_pattern_mismatch": "use lower case letters, digits, '-' and '_' only, at most 63",  # of ids
-}
-
-
 def _describe(error: ValidationError, path: Path | None, lines: Lines) -> str:
     rows = []
     for problem in error.errors(include_input=False, include_url=False):
@@ -331,9 +326,7 @@ def _describe(error: ValidationError, path: Path | None, lines: Lines) -> str:
             else (str(path) if path else "settings")
         )
         key = ".".join(str(part) for part in where)
-        message = problem["msg"].removeprefix("Value error, ")
-        message = _IN_WORDS.get(problem["type"], message)
-        rows.append(f"{place}: {key + ': ' if key else ''}{message}")
+        rows.append(f"{place}: {key + ': ' if key else ''}{in_words(problem)}")
     return "; ".join(rows) + "."
 
 
@@ -350,6 +343,7 @@ __all__ = [
     "StoreConfig",
     "StudentConfig",
     "WorkersConfig",
+    "config_error",
     "expand_secrets",
     "load_config",
     "redact_url",

@@ -11,6 +11,8 @@ from streamkd.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic_core import ErrorDetails
+
 Lines = dict[tuple[str | int, ...], int]
 
 
@@ -52,6 +54,21 @@ def read_yaml(path: Path, what: str, *, example: str, hint: str = "Check the pat
     return data, lines
 
 
+_IN_WORDS = {
+    "extra_forbidden": "unknown key",
+    "invalid_key": "unknown key",
+    "missing": "this key is missing",
+    "tuple_type": "must be a list: lines that begin with '- '",
+    "model_type": "must hold keys, as in 'key: value'",
+    "string_pattern_mismatch": "use lower case letters, digits, '-' and '_' only, at most 63",  # of ids
+}
+
+
+def in_words(problem: ErrorDetails) -> str:
+    """What is wrong with a key, for people: one entry of pydantic's `ValidationError.errors()`."""
+    return _IN_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+
+
 class _TwiceError(Exception):
     """Of two equal keys."""
 
@@ -74,4 +91,4 @@ def _collect_lines(node: yaml.Node | None, where: tuple[str | int, ...], lines: 
             _collect_lines(value, (*where, index), lines)
 
 
-__all__ = ["Lines", "read_yaml"]
+__all__ = ["Lines", "in_words", "read_yaml"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streamkd.config import Config, load_config
-from streamkd.errors import ConfigError
+from streamkd.config import Config, config_error, load_config
+from streamkd.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,10 +26,17 @@ class ClientSettings(BaseSettings):
 
 
 def client_settings(url: str | None, token: str | None) -> tuple[str, str | None]:
-    """URL and token: what the command line says, else the environment."""
+    """URL and token: what the command line says, else the environment.
+
+    Raises:
+        InputError: The URL is none.
+    """
     found = ClientSettings()
     secret = found.token.get_secret_value() if found.token else None
-    return url or found.url, token or secret
+    address = url or found.url
+    if not address.startswith(("http://", "https://")):
+        raise InputError(f"{address!r} is not the address of a service.", hint=f"Write it like {_DEFAULT_URL}.")
+    return address, token or secret
 
 
 def service_config(
@@ -52,8 +59,8 @@ def service_config(
     try:
         # Checked again as a whole: a host that is reachable from outside needs a token.
         return Config.model_validate({name: getattr(config, name) for name in Config.model_fields} | changes)
-    except ValueError as error:
-        raise ConfigError(str(error).splitlines()[-2].strip(), hint="See docs/reference/config.md.") from None
+    except ValidationError as error:
+        raise config_error(error) from None
 
 
 __all__ = ["ClientSettings", "client_settings", "service_config"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from streamkd.errors import StreamkdError
+from streamkd.errors import InputError, StreamkdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 EXIT_NEGATIVE = 1  # it worked, and the answer is no
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +132,31 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
         return int(left.exit_code)
     except typer.Abort:
         return EXIT_INTERRUPTED
-    except Exception as error:
-        if not hasattr(error, "show"):  # click's own: a wrong option, a missing argument
+    except OSError as error:
+        if error.filename is None and error.errno not in _DISK_FULL:
             raise
+        return _complain(_unusable(error))
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's own: a wrong option, a missing argument
+            raise
+        return _misused(error)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _unusable(error: OSError) -> InputError:
+    """A file or folder that no command has an answer of its own for: a cache that is a file, a full disk."""
+    what = "A file" if error.filename is None else str(error.filename)
+    hint = "Check the path, that this user may write there, and the space on the disk."
+    return InputError(f"{what} can't be used: {error.strerror}.", hint=hint)
+
+
+def _misused(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # a command without its arguments: the overview
         error.show()
         return EXIT_ERROR
-    return outcome if isinstance(outcome, int) else 0
+    context = getattr(error, "ctx", None)
+    hint = f"See {'streamkd' if context is None else context.command_path} --help."
+    return _complain(InputError(f"{error.format_message().rstrip('.')}.", hint=hint))
 
 
 def _complain(error: StreamkdError) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamkd.errors import InputError
 from streamkd_service.cli.screen import warn
 
 if TYPE_CHECKING:
@@ -57,14 +58,17 @@ def student_clips(data: Path, spec: StudentSpec, cache: Path | None) -> tuple[tu
     """Labelled clips as a student looks at them.
 
     Raises:
-        InputError: There is no such folder, no clip in it, or its list can't be read.
+        InputError: There is no such folder, no clip in it that can be decoded, or its list can't be read.
     """
     from streamkd.evaluate.dataset import read_dataset, readable
 
     frames = _frames(cache)
     name_missing(data)
     found = read_dataset(data)
-    return readable(found, frames, spec.rate_hz, spec.view_size, warn, keep_aspect=spec.keeps_aspect), frames
+    records = readable(found, frames, spec.rate_hz, spec.view_size, warn, keep_aspect=spec.keeps_aspect)
+    if not records:
+        raise InputError(f"None of {len(found)} clips in {data} can be decoded.", hint="The lines above say why.")
+    return records, frames
 
 
 def name_missing(data: Path) -> None:

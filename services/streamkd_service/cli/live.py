@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ from rich.console import Console
 
 from streamkd_service.cli import EXIT_NEGATIVE
 from streamkd_service.cli.options import ConfigOption, TokenOption, UrlOption
+
+
+class Transport(StrEnum):
+    """How RTSP brings its packets."""
+
+    TCP = "tcp"
+    UDP = "udp"
 
 
 def serve(
@@ -62,7 +70,7 @@ def top(url: UrlOption = None, token: TokenOption = None) -> int:
 
 def check(
     url: Annotated[str, typer.Argument(help="rtsp://…, http://… or a file")],
-    transport: Annotated[str, typer.Option(help="RTSP transport: tcp or udp")] = "tcp",
+    transport: Annotated[Transport, typer.Option(help="Of RTSP.")] = Transport.TCP,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds for opening and for reading.")] = 5.0,
 ) -> int:
     """Connect to a camera, decode its first frames and say what was found."""
@@ -70,7 +78,7 @@ def check(
     from streamkd.media.check import probe_camera
 
     try:
-        print(probe_camera(url, transport=transport, timeout_s=timeout))
+        print(probe_camera(url, transport=transport.value, timeout_s=timeout))
     except SourceError as error:
         print(f"no video: {error}", file=sys.stderr)
         return EXIT_NEGATIVE

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def bars() -> Iterator[Callable[[str, float], None]]:
-    """A progress bar per stage; a stage is what stands before the first comma."""
+    """A progress bar per stage on a terminal; a stage is what stands before the first comma."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=False) as shown:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
         tasks: dict[str, object] = {}
 
         def progress(what: str, share: float) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +15,7 @@ from rich.table import Table
 from streamkd.config import SHIPPED
 from streamkd.errors import InputError
 from streamkd.shipped import SHIPPED_TEACHER
+from streamkd.yamlfile import in_words, read_yaml
 from streamkd_service.cli.footage import teacher_clips
 from streamkd_service.cli.needs import need_torch
 from streamkd_service.cli.options import (
@@ -47,6 +47,8 @@ def teachers_list(
     from streamkd.models.teachers.declared import read_declaration
     from streamkd.models.teachers.spec import TeacherSpec
 
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder.", hint="Name one that holds teachers, or none.")
     rows: list[dict[str, object]] = []
     for place in [SHIPPED_TEACHER, *sorted(folder.glob("*/"))]:
         try:
@@ -108,6 +110,7 @@ def teachers_train(
     from streamkd.models.teachers.cache import TensorCache
 
     torch.set_num_threads(threads)
+    _need_device(device)
     chosen = _members(members, models or [], poses or [])
     clips = teacher_clips(data, exclude, background, cache)
     features = TensorCache((cache or default_cache()) / "teacher-features")
@@ -203,9 +206,21 @@ def teachers_check(
 def _open(teacher: str, classes: str, device: str, threads: int) -> Teacher:
     from streamkd.models.teachers import open_teacher
 
+    _need_device(device)
     path = SHIPPED_TEACHER if teacher == SHIPPED else Path(teacher)
     wanted = tuple(one.strip() for one in classes.split(",") if one.strip())
     return open_teacher(path, wanted, device=device, threads=threads)
+
+
+def _need_device(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise InputError(f"--device {device!r} is no device.", hint="Write cpu, cuda or cuda:1.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {device}: PyTorch finds no such GPU here.", hint="Leave --device out for the CPU.")
 
 
 def _clips(data: Path) -> list[TeacherClip]:
@@ -251,17 +266,16 @@ def _members(named: str, models: Sequence[Path], poses: Sequence[Path]) -> list[
 def _listed(path: Path) -> list[TeacherMember]:
     from streamkd.models.teachers import TeacherMember
 
+    raw, _ = read_yaml(path, "List of members", example="members")
+    listed = raw.get("members")
+    if not isinstance(listed, list):
+        raise InputError(f"{path} holds no list named members.", hint="docs/reference/teachers.md shows one.")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found = [TeacherMember.model_validate(one) for one in raw["members"]]
+        found = [TeacherMember.model_validate(one) for one in listed]
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path} is malformed: {where + ': ' if where else ''}{first['msg']}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} can't be read: {' '.join(str(error).split())}.", hint="It needs a list named members."
-        ) from error
+        raise InputError(f"{path} is malformed: {where + ': ' if where else ''}{in_words(first)}.") from error
     return [
         one.model_copy(update={"model": str((path.parent / one.model).resolve())}) if one.model else one
         for one in found
