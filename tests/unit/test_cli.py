@@ -15,7 +15,7 @@ HEAVY = ("ray", "torch", "openvino", "fastapi", "sqlalchemy", "av")
 
 def loaded(code: str) -> set[str]:
     """Top-level modules that a fresh Python has loaded after `code`."""
-    program = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    program = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in list(sys.modules)}})"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     return set(ended.stdout.splitlines()[-1].split())
