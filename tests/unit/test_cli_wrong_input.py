@@ -88,6 +88,7 @@ def test_a_file_that_is_no_video_is_named(folder, capsys, command, file):
     ("words", "named"),
     [
         (("replay", "text.mp4", "--model", "empty"), "empty is not a model bundle"),
+        (("replay", "text.mp4", "--model", "absent"), "There is no model 'absent', here or in data/models"),
         (("replay", "text.mp4", "--speed", "fast"), "--speed 'fast' is neither"),
         (("replay", "text.mp4", "--sensitivity", "3"), "'--sensitivity'"),
         (("explain", "absent"), "absent is neither a file nor the id of an event"),

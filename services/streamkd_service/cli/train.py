@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamkd.config import SHIPPED, StoreConfig
+from streamkd.errors import InputError
 from streamkd.shipped import SHIPPED_STUDENT
 from streamkd_service.cli.footage import hashes, name_missing, student_clips
 from streamkd_service.cli.needs import need_torch
@@ -119,11 +120,18 @@ def evaluate_actions(
 
 
 def resolve_model(model: str) -> Path:
-    """A bundle's folder: the shipped student, a path, or a version among the bundles that refreshes have made."""
+    """A bundle's folder: the shipped student, a path, or a version among the bundles that refreshes have made.
+
+    Raises:
+        InputError: There is neither.
+    """
     if model in {"", SHIPPED}:
         return SHIPPED_STUDENT
-    refreshed = StoreConfig().models_dir / model
-    return Path(model) if Path(model).exists() or not refreshed.exists() else refreshed
+    models = StoreConfig().models_dir
+    for place in (Path(model), models / model):
+        if place.exists():
+            return place
+    raise InputError(f"There is no model {model!r}, here or in {models}.", hint="Name 'shipped' or a bundle's folder.")
 
 
 def _figures(figures: dict[str, object]) -> str:
