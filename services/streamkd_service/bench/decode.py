@@ -32,7 +32,7 @@ WAYS = (
 )
 _RTSP_CAMERAS = 4
 _SETTLE_S = 1.5  # of stream, before the measurement
-_START_S = 20.0
+_START_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

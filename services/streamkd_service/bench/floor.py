@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BATCH = 16
-_START_S = 30.0
+_START_S = 60.0
 _WARM_FRAMES = 5  # converted of each camera, before the measurement
 _INFERENCES = 40
 
@@ -75,7 +75,7 @@ def measure_floor(urls: Sequence[str], bundle: Path, seconds: float, *, skip_loo
     process.start()
     there.close()
     try:
-        if not here.poll(seconds + 60.0):
+        if not here.poll(seconds + 2 * _START_S):
             raise UnavailableError("The measurement of the floor does not end.", hint="Try fewer cameras.")
         answer: Floor = here.recv()
     except EOFError:

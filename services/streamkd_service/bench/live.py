@@ -99,7 +99,7 @@ class LiveWorkers:
         Raises:
             UnavailableError: That takes too long.
         """
-        if not wait_until(lambda: all(self._ask("ready")), _READY_S, every_s=_ASK_EVERY_S):
+        if not wait_until(lambda: all(self._ask("ready", _READY_S)), _READY_S, every_s=_ASK_EVERY_S):
             raise UnavailableError("Not every camera came online.", hint="Try fewer cameras.")
 
     def wait_for_pictures(self, each: int, timeout_s: float) -> None:
@@ -137,12 +137,12 @@ class LiveWorkers:
         """End the workers; returns what was answered since it was last taken."""
         return [answer for answers in self._ask("finish") for answer in answers]
 
-    def _ask(self, what: str) -> list[Any]:
+    def _ask(self, what: str, within_s: float = _ANSWER_S) -> list[Any]:
         for pipe in self._pipes:
             pipe.send(what)
         answers = []
         for pipe in self._pipes:
-            if not pipe.poll(_ANSWER_S):
+            if not pipe.poll(within_s):
                 raise UnavailableError("A worker process does not answer.", hint="Try fewer cameras.")
             answers.append(pipe.recv())
         return answers
