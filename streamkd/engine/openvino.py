@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import openvino as ov
-from numpy.typing import NDArray
 from openvino.preprocess import PrePostProcessor
 
-from streamkd.bundle import Bundle
-from streamkd.engine.base import State, StepOutput, softmax
-from streamkd.engine.rows import StateRows, gather
+from streamkd.bundle import Bundle, StudentSpec
+from streamkd.engine.slots import SlottedEngine, output_shapes
 from streamkd.errors import BundleError
-from streamkd.types import FloatArray, UInt8Array
 
 # A batch is padded to the next of these, so that all shapes are known and warm. Cost grows with the padded size; each
 # shape takes 8 MB, and beyond 16 a frame gets no cheaper.
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 10, 12, 16)
-_OUTPUTS = ("action", "forecast", "embedding")
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(SlottedEngine):
     """Runs a bundle's int8 network; see `streamkd.engine.base.InferenceEngine`.
 
     One inference request per batch size keeps that size's buffers; frames and states are written straight into them.
@@ -36,8 +32,6 @@ class OpenVinoEngine:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
-        self.spec = bundle.spec
-        self._names = tuple(tensor.name for tensor in self.spec.state)
         core = ov.Core()
         try:
             model = core.read_model(str(bundle.ir_path))
@@ -49,21 +43,8 @@ class OpenVinoEngine:
                 f"OpenVINO can't load the network of model bundle {bundle.path}: {reason}.",
                 hint="Retrain the bundle with this version of streamkd.",
             ) from error
-        self._slots = {size: _Slot(compiled, bundle, size) for size in BATCH_SIZES}
-
-    @property
-    def version(self) -> str:
-        """The bundle's version."""
-        return self.spec.version
-
-    def init_state(self) -> dict[str, FloatArray]:
-        """Zero state of one camera, without a batch axis."""
-        return {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in self.spec.state}
-
-    def warm(self) -> None:
-        """Run every batch size once."""
-        for slot in self._slots.values():
-            slot.request.infer()
+        self._requests = {size: _Slot(compiled, bundle.spec, size) for size in BATCH_SIZES}
+        super().__init__(bundle.spec, self._requests)
 
     def bare_request(self, batch: int, rng: np.random.Generator) -> Callable[[], object]:
         """One inference of a batch of noise from zero state, and nothing else: what benchmarks compare with.
@@ -72,7 +53,7 @@ class OpenVinoEngine:
             batch: One of `BATCH_SIZES`.
             rng: Of the noise.
         """
-        slot = self._slots[batch]
+        slot = self._requests[batch]
         slot.frame[:] = rng.integers(0, 256, slot.frame.shape, np.uint8)
 
         def infer() -> object:
@@ -80,87 +61,22 @@ class OpenVinoEngine:
 
         return infer
 
-    def step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
-        """Advance `B` cameras by one frame, in pieces of at most `BATCH_SIZES[-1]`."""
-        if len(rgb) != len(states) or not states:
-            raise ValueError(f"{len(rgb)} frames do not go with {len(states)} states")
-        largest = BATCH_SIZES[-1]
-        outputs: list[StepOutput] = []
-        following: list[dict[str, FloatArray]] = []
-        for start in range(0, len(states), largest):
-            output, after = self._step(rgb[start : start + largest], states[start : start + largest])
-            outputs.append(output)
-            following.extend(after)
-        return _joined(outputs), following
-
-    def advance(self, frames: Sequence[UInt8Array], rows: StateRows, numbers: NDArray[np.intp]) -> StepOutput:
-        """Advance the cameras of some rows by one frame each; see `streamkd.engine.rows`."""
-        largest = BATCH_SIZES[-1]
-        outputs = []
-        for start in range(0, len(frames), largest):
-            some, these = numbers[start : start + largest], frames[start : start + largest]
-            slot = self._slot(len(some))
-            for index, frame in enumerate(these):
-                slot.frame[index] = frame
-            gather(rows.arrays, some, slot.state)
-            slot.request.infer()
-            for name, array in rows.arrays.items():
-                array[some] = slot.output[f"next_{name}"][: len(some)]
-            outputs.append(self._answers(slot, len(some)))
-        return _joined(outputs)
-
-    def _step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
-        batch = len(states)
-        slot = self._slot(batch)
-        slot.frame[:batch] = rgb
-        for name in self._names:
-            buffer = slot.state[name]
-            for row, state in enumerate(states):
-                buffer[row] = state[name]
-        slot.request.infer()
-        after = {name: slot.output[f"next_{name}"] for name in self._names}
-        # A copy per camera: a view would keep the whole batch alive, and the request writes into it next time.
-        following = [{name: after[name][row].copy() for name in self._names} for row in range(batch)]
-        return self._answers(slot, batch), following
-
-    def _slot(self, batch: int) -> _Slot:
-        return self._slots[next(size for size in BATCH_SIZES if size >= batch)]
-
-    def _answers(self, slot: _Slot, batch: int) -> StepOutput:
-        """The last inference's answers; padding rows hold what an earlier batch left there: finite, and never read."""
-        temperature = np.float32(self.spec.temperature)
-        return StepOutput(
-            action=softmax(slot.output["action"][:batch] / temperature),
-            forecast=softmax(slot.output["forecast"][:batch] / temperature),
-            embedding=slot.output["embedding"][:batch].copy(),
-        )
-
 
 class _Slot:
     """One batch size: its inference request, and the memory that it reads from and writes to."""
 
-    def __init__(self, compiled: Any, bundle: Bundle, size: int) -> None:
-        spec = bundle.spec
+    def __init__(self, compiled: Any, spec: StudentSpec, size: int) -> None:
         self.request = compiled.create_infer_request()
         self.frame = np.zeros((size, spec.input_size, spec.input_size, 3), np.uint8)
         self.state = {tensor.name: np.zeros((size, *tensor.shape), np.float32) for tensor in spec.state}
-        shapes = {
-            "action": (len(spec.classes),),
-            "forecast": (len(spec.forecast_horizons_s), len(spec.classes)),
-            "embedding": spec.embedding_shape,
-            **{f"next_{tensor.name}": tensor.shape for tensor in spec.state},
-        }
-        # `[size, …]` each, valid until the next inference. Asking the request for its tensors would take longer than
-        # copying them.
-        self.output = {name: np.zeros((size, *shape), np.float32) for name, shape in shapes.items()}
+        # Asking the request for its tensors would take longer than copying them.
+        self.output = {name: np.zeros((size, *shape), np.float32) for name, shape in output_shapes(spec).items()}
         for name, buffer in (("frame", self.frame), *self.state.items(), *self.output.items()):
             self.request.set_tensor(name, ov.Tensor(buffer, shared_memory=True))
 
-
-def _joined(outputs: Sequence[StepOutput]) -> StepOutput:
-    if len(outputs) == 1:
-        return outputs[0]
-    return StepOutput(*(np.concatenate([getattr(output, name) for output in outputs]) for name in _OUTPUTS))
+    def run(self) -> None:
+        """One inference."""
+        self.request.infer()
 
 
 def _settings(threads: int) -> dict[str, Any]:

@@ -6,28 +6,31 @@ import io
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import structlog
 import torch
 from safetensors.torch import load_file
 
-from streamkd.engine.base import StepOutput, softmax
+from streamkd.engine.slots import SlottedEngine, output_shapes
 from streamkd.errors import BundleError
 from streamkd.models.student import Student
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
-    from streamkd.bundle import Bundle
-    from streamkd.engine.base import State
+    from streamkd.bundle import Bundle, StudentSpec
     from streamkd.types import FloatArray, UInt8Array
 
-_WARM_SIZES = (1, 2, 4, 8, 16, 32)
+# A GPU computes a batch of 64 in hardly more time than one frame; a CPU (in tests) has nothing from large ones.
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_WARM_RUNS = 3  # before a graph is recorded: kernels are chosen then
+_log = structlog.get_logger(__name__)
 
 
-class TorchEngine:
-    """Runs a bundle's weights in float32; see `streamkd.engine.base.InferenceEngine`.
+class TorchEngine(SlottedEngine):
+    """Runs a bundle's float weights; see `streamkd.engine.base.InferenceEngine`.
+
+    On a GPU the trunk computes in float16, the head in float32; each batch size is recorded once as a CUDA graph, and
+    frames, states and answers cross in pinned memory. What can't be recorded is run step by step, and said once.
 
     Args:
         bundle: A checked bundle.
@@ -38,55 +41,93 @@ class TorchEngine:
     """
 
     def __init__(self, bundle: Bundle, *, device: str) -> None:
-        self.spec = bundle.spec
-        self._device = torch.device(device)
         # TF32 keeps 10 bits of the mantissa: answers would depend on the shape of the batch.
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
-        try:
-            student = Student(bundle.spec)
-            student.load_state_dict({name: value.float() for name, value in load_file(bundle.weights_path).items()})
-        except (KeyError, RuntimeError, OSError) as error:  # an unknown backbone, or other shapes
-            raise BundleError(
-                f"The weights in {bundle.weights_path} don't fit this version's student.", hint="Train it again."
-            ) from error
-        self._student = student.eval().to(self._device)
+        where = torch.device(device)
+        student = _load(bundle).to(where)
+        super().__init__(bundle.spec, {size: _Slot(student, bundle.spec, size, where) for size in BATCH_SIZES})
 
-    @property
-    def version(self) -> str:
-        """The bundle's version."""
-        return self.spec.version
 
-    def init_state(self) -> dict[str, FloatArray]:
-        """Zero state of one camera, without a batch axis."""
-        return {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in self.spec.state}
+def _load(bundle: Bundle) -> Student:
+    try:
+        student = Student(bundle.spec)
+        student.load_state_dict({name: value.float() for name, value in load_file(bundle.weights_path).items()})
+    except (KeyError, RuntimeError, OSError) as error:  # an unknown backbone, or other shapes
+        raise BundleError(
+            f"The weights in {bundle.weights_path} don't fit this version's student.", hint="Train it again."
+        ) from error
+    return student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    def warm(self) -> None:
-        """Run a few batch sizes once: kernels are chosen and memory is taken then."""
-        side = self.spec.input_size
-        for size in _WARM_SIZES:
-            self.step(np.zeros((size, side, side, 3), np.uint8), [self.init_state()] * size)
+
+class _Slot:
+    """One batch size: memory on both sides, and on a GPU the recorded graph."""
+
+    def __init__(self, student: Student, spec: StudentSpec, size: int, device: torch.device) -> None:
+        self._student, self._device = student, device
+        self._on_gpu = device.type == "cuda"
+        self._frame = torch.zeros(size, spec.input_size, spec.input_size, 3, dtype=torch.uint8, pin_memory=self._on_gpu)
+        self._state = {t.name: torch.zeros(size, *t.shape, pin_memory=self._on_gpu) for t in spec.state}
+        self._answer = {
+            name: torch.zeros(size, *shape, pin_memory=self._on_gpu) for name, shape in output_shapes(spec).items()
+        }
+        self.frame: UInt8Array = self._frame.numpy()
+        self.state: dict[str, FloatArray] = {name: value.numpy() for name, value in self._state.items()}
+        self.output: dict[str, FloatArray] = {name: value.numpy() for name, value in self._answer.items()}
+        # The same tensors where a graph was recorded with them: a graph knows addresses, not names.
+        self._frame_there = self._frame.to(device)
+        self._state_there = {name: value.to(device) for name, value in self._state.items()}
+        self._answer_there: dict[str, Tensor] = {}
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._recorded = not self._on_gpu
 
     @torch.inference_mode()
-    def step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
-        """Advance `B` cameras by one frame."""
-        if len(rgb) != len(states) or not states:
-            raise ValueError(f"{len(rgb)} frames do not go with {len(states)} states")
-        frame = torch.from_numpy(np.ascontiguousarray(rgb)).to(self._device).permute(0, 3, 1, 2).float()
-        before = {
-            tensor.name: torch.from_numpy(np.stack([state[tensor.name] for state in states])).to(self._device)
-            for tensor in self.spec.state
+    def run(self) -> None:
+        """One step of the whole batch."""
+        if not self._recorded:
+            self._record()
+        if self._on_gpu:
+            self._frame_there.copy_(self._frame, non_blocking=True)
+            for name, value in self._state.items():
+                self._state_there[name].copy_(value, non_blocking=True)
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            self._answer_there = self._forward()
+        for name, value in self._answer.items():
+            value.copy_(self._answer_there[name], non_blocking=self._on_gpu)
+        if self._on_gpu:
+            torch.cuda.current_stream(self._device).synchronize()
+
+    def _forward(self) -> dict[str, Tensor]:
+        frame = self._frame_there.permute(0, 3, 1, 2).float()
+        # Without a cache: a graph that was recorded would go on using weights that the cache has given up.
+        with torch.autocast("cuda", torch.float16, enabled=self._on_gpu, cache_enabled=False):
+            output, after = self._student.step(frame, self._state_there)
+        return {
+            "action": output.action,
+            "forecast": output.forecast,
+            "embedding": output.embedding,
+            **{f"next_{name}": value for name, value in after.items()},
         }
-        output, after = self._student.step(frame, before)
-        temperature = np.float32(self.spec.temperature)
-        following = {name: _array(value) for name, value in after.items()}
-        answer = StepOutput(
-            action=softmax(_array(output.action) / temperature),
-            forecast=softmax(_array(output.forecast) / temperature),
-            embedding=_array(output.embedding),
-        )
-        # A copy per camera: a view would keep the whole batch alive.
-        return answer, [{name: following[name][row].copy() for name in following} for row in range(len(states))]
+
+    def _record(self) -> None:
+        """Record the graph, after a few runs beside the main stream, as CUDA asks for."""
+        self._recorded = True
+        aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_RUNS):
+                self._forward()
+        torch.cuda.current_stream(self._device).wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._answer_there = self._forward()
+        except RuntimeError as error:
+            _log.warning("no CUDA graph; the student runs step by step", reason=str(error).splitlines()[0])
+            return
+        self._graph = graph
 
 
 def to_onnx(bundle: Bundle, batch: int) -> bytes:
@@ -98,7 +139,7 @@ def to_onnx(bundle: Bundle, batch: int) -> bytes:
     Raises:
         BundleError: The weights don't fit the spec.
     """
-    student = TorchEngine(bundle, device="cpu")._student  # noqa: SLF001 - of this module
+    student = _load(bundle)
     spec = bundle.spec
     file: Any = io.BytesIO()  # it may be a file object, whatever its type hint says
     names = [tensor.name for tensor in spec.state]
@@ -136,9 +177,4 @@ def cuda_is_there() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def _array(value: Tensor) -> FloatArray:
-    array: FloatArray = value.float().cpu().numpy()
-    return array
-
-
-__all__ = ["TorchEngine", "cuda_is_there", "to_onnx"]
+__all__ = ["BATCH_SIZES", "TorchEngine", "cuda_is_there", "to_onnx"]

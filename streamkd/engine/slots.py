@@ -1,0 +1,144 @@
+"""What engines have in common: batches are padded to one of a few sizes, each with memory of its own.
+
+A slot is one batch size: arrays that frames and states are written into, a run, arrays that answers are read from.
+Nothing is allocated for a batch but what is handed out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamkd.bundle import StudentSpec
+from streamkd.engine.base import State, StepOutput, softmax
+from streamkd.engine.rows import StateRows, gather
+from streamkd.types import FloatArray, UInt8Array
+
+_OUTPUTS = ("action", "forecast", "embedding")
+
+
+class Slot(Protocol):
+    """One batch size, `N`."""
+
+    @property
+    def frame(self) -> UInt8Array:
+        """`[N, S, S, 3]`, to be written to."""
+        ...
+
+    @property
+    def state(self) -> Mapping[str, FloatArray]:
+        """`[N, …]` of each state tensor, to be written to."""
+        ...
+
+    @property
+    def output(self) -> Mapping[str, FloatArray]:
+        """`[N, …]` of each output (logits, embedding, `next_…` of each state tensor), valid until the next run."""
+        ...
+
+    def run(self) -> None:
+        """From `frame` and `state` to `output`."""
+        ...
+
+
+class SlottedEngine:
+    """An `InferenceEngine`, and a `RowEngine`, over slots.
+
+    Args:
+        spec: Of the student.
+        slots: Batch size to slot.
+    """
+
+    def __init__(self, spec: StudentSpec, slots: Mapping[int, Slot]) -> None:
+        self.spec = spec
+        self._slots = dict(sorted(slots.items()))
+        self._largest = max(slots)
+        self._names = tuple(tensor.name for tensor in spec.state)
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self.spec.version
+
+    def init_state(self) -> dict[str, FloatArray]:
+        """Zero state of one camera, without a batch axis."""
+        return {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in self.spec.state}
+
+    def warm(self) -> None:
+        """Run every batch size once."""
+        for slot in self._slots.values():
+            slot.run()
+
+    def step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
+        """Advance `B` cameras by one frame, in pieces of at most the largest batch size."""
+        if len(rgb) != len(states) or not states:
+            raise ValueError(f"{len(rgb)} frames do not go with {len(states)} states")
+        outputs: list[StepOutput] = []
+        following: list[dict[str, FloatArray]] = []
+        for start in range(0, len(states), self._largest):
+            output, after = self._step(rgb[start : start + self._largest], states[start : start + self._largest])
+            outputs.append(output)
+            following.extend(after)
+        return _joined(outputs), following
+
+    def advance(self, frames: Sequence[UInt8Array], rows: StateRows, numbers: NDArray[np.intp]) -> StepOutput:
+        """Advance the cameras of some rows by one frame each; see `streamkd.engine.rows`."""
+        outputs = []
+        for start in range(0, len(frames), self._largest):
+            some, these = numbers[start : start + self._largest], frames[start : start + self._largest]
+            slot = self._slot(len(some))
+            for index, frame in enumerate(these):
+                slot.frame[index] = frame
+            gather(rows.arrays, some, slot.state)
+            slot.run()
+            for name, array in rows.arrays.items():
+                array[some] = slot.output[f"next_{name}"][: len(some)]
+            outputs.append(self._answers(slot, len(some)))
+        return _joined(outputs)
+
+    def _step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
+        batch = len(states)
+        slot = self._slot(batch)
+        slot.frame[:batch] = rgb
+        for name in self._names:
+            buffer = slot.state[name]
+            for row, state in enumerate(states):
+                buffer[row] = state[name]
+        slot.run()
+        after = {name: slot.output[f"next_{name}"] for name in self._names}
+        # A copy per camera: a view would keep the whole batch alive, and the next run writes into it.
+        following = [{name: after[name][row].copy() for name in self._names} for row in range(batch)]
+        return self._answers(slot, batch), following
+
+    def _slot(self, batch: int) -> Slot:
+        return next(slot for size, slot in self._slots.items() if size >= batch)
+
+    def _answers(self, slot: Slot, batch: int) -> StepOutput:
+        """The last run's answers; padding rows hold what an earlier batch left there: finite, and never read."""
+        temperature = np.float32(self.spec.temperature)
+        return StepOutput(
+            action=softmax(slot.output["action"][:batch] / temperature),
+            forecast=softmax(slot.output["forecast"][:batch] / temperature),
+            embedding=slot.output["embedding"][:batch].copy(),
+        )
+
+
+def output_shapes(spec: StudentSpec) -> dict[str, tuple[int, ...]]:
+    """Shape of each of a student's outputs, without the batch axis."""
+    return {
+        "action": (len(spec.classes),),
+        "forecast": (len(spec.forecast_horizons_s), len(spec.classes)),
+        "embedding": spec.embedding_shape,
+        **{f"next_{tensor.name}": tensor.shape for tensor in spec.state},
+    }
+
+
+def _joined(outputs: Sequence[StepOutput]) -> StepOutput:
+    if len(outputs) == 1:
+        return outputs[0]
+    return StepOutput(*(np.concatenate([getattr(output, name) for output in outputs]) for name in _OUTPUTS))
+
+
+__all__ = ["Slot", "SlottedEngine", "output_shapes"]
