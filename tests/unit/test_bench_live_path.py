@@ -17,7 +17,7 @@ from streamkd_service.bench import streams_many
 from streamkd_service.bench.compare_roboflow import check_environment, run_pipeline
 from streamkd_service.bench.rtsp import sent_s
 from streamkd_service.bench.sections import streams_tables
-from streamkd_service.bench.streams import StreamsOptions, StreamsResult, answer_ages_s
+from streamkd_service.bench.streams import Mark, StreamsOptions, StreamsResult, Taken, answer_ages_s, judge
 from streamkd_service.bench.waiting import wait_until
 from streamkd_service.runtime.models import bundle_path
 from tests.media import make_clip
@@ -91,6 +91,88 @@ def test_a_camera_that_falls_silent_has_an_old_answer():
 
 def test_a_camera_without_an_answer_has_one_as_old_as_the_time_measured():
     assert max(answer_ages_s([("a", float(at)) for at in range(10)], ["a", "b"], (0.0, 10.0))) == 10.0
+
+
+BEGAN_S = 100.0  # of both cameras' streams
+
+
+def a_mark(at_s, *, cpu_s=0.0, gated=0, ticks=0):
+    totals = {name: {"received": 0, "decoded": 0, "analysed": 0, "gated": gated} for name in ("a", "b")}
+    return Mark(at_s, cpu_s, cpu_s / 10, 0.0, totals, {"a": ticks, "b": ticks}, 1)
+
+
+def judged(answers, *, seconds=10.0, sent_s=10.0, memory=((10.0, 1),), **after):
+    """Two cameras from 200 s on; `answers`: camera, seconds of the measured time at which it was sent, latency."""
+    before = a_mark(200.0)
+    end = a_mark(200.0 + seconds, ticks=round(90_000 * sent_s), **after)
+    found = [(name, 200.0 - BEGAN_S + at_s, 200.0 + at_s + late_s, caught) for name, at_s, late_s, caught in answers]
+    taken = Taken(before, end, found, {"a": BEGAN_S, "b": BEGAN_S}, None, memory)
+    return judge(StreamsOptions(cameras=2, seconds=seconds, bundle=Path()), 2, 5.0, taken)
+
+
+def every_due(late_s=0.1, *, upto_s=10.0, caught=False):
+    return [(name, n / 5, late_s, caught) for name in ("a", "b") for n in range(round(5 * upto_s))]
+
+
+def test_due_is_what_the_server_sent():
+    assert (judged(every_due()).due, judged(every_due(), sent_s=8.0).due) == (100, 80)
+
+
+def test_what_the_server_did_not_send_in_time_is_told():
+    assert judged(every_due(), sent_s=8.0).sent_share == pytest.approx(0.8)
+
+
+def test_an_answer_to_what_was_sent_before_or_after_does_not_count():
+    assert judged([*every_due(), ("a", -0.5, 0.1, False), ("b", 10.2, 0.1, False)]).analysed == 100
+
+
+def test_latency_runs_from_sending():
+    assert judged(every_due(0.25)).latency_p95_ms == pytest.approx(250.0)
+
+
+def test_what_the_gate_skipped_on_purpose_is_not_missed():
+    seen = judged(every_due(upto_s=5.0), gated=25)  # of each camera
+    assert (seen.analysed_share, seen.gated_share) == (1.0, 0.5)
+
+
+def test_what_was_caught_up_on_has_its_own_latency_and_was_not_gated():
+    seen = judged([*every_due(upto_s=9.0), *[("a", 9.0 + n / 5, 0.9, True) for n in range(5)]], gated=5)
+    assert seen.latency_max_ms == pytest.approx(100.0)
+    assert (seen.catch_up, seen.catch_up_p95_ms) == (5, pytest.approx(900.0))
+    assert seen.gated_share == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("answers", "ok"),
+    [
+        (every_due(), 1),
+        (every_due(0.6), 0),  # late
+        (every_due(upto_s=9.0), 0),  # 90 %
+        ([answer for answer in every_due() if not (answer[0] == "a" and 3 <= answer[1] < 3.3)], 0),  # 98 %
+    ],
+)
+def test_a_run_holds_or_does_not(answers, ok):
+    assert judged(answers).ok == ok
+
+
+def test_a_run_with_an_old_answer_does_not_hold():
+    answers = [answer for answer in every_due(upto_s=300.0) if not (answer[0] == "a" and 3 <= answer[1] < 5.1)]
+    seen = judged(answers, seconds=300.0, sent_s=300.0, memory=((300.0, 1),))
+    assert (seen.analysed_share > 0.99, seen.answer_age_max_s > 2, seen.ok) == (True, True, 0)
+
+
+def test_cpu_is_that_of_the_workers_for_a_stream_and_second():
+    assert judged(every_due(), cpu_s=0.6).cpu_ms_per_stream_second == pytest.approx(30.0)
+
+
+def test_memory_grows_from_minute_5_on():
+    memory = [(0.0, 50), *((float(at), 100) for at in range(245, 300, 5)), (300.0, 900), (595.0, 103), (600.0, 103)]
+    seen = judged(every_due(), seconds=600.0, memory=memory)
+    assert seen.pss_growth == pytest.approx(0.03)
+
+
+def test_a_short_run_says_nothing_about_growth():
+    assert judged(every_due()).pss_growth is None
 
 
 # --- several runs --------------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def measure_live(
             say(f"Measuring for {options.seconds:g} s")
             before, after, answers, memory = _measure(server, live, options.seconds)
         began_s = dict(server.began_s)
-    return _result(options, workers, spec.rate_hz, _Taken(before, after, answers, began_s, floor, memory))
+    return judge(options, workers, spec.rate_hz, Taken(before, after, answers, began_s, floor, memory))
 
 
 def _default_loop_filter() -> str:
@@ -141,7 +141,7 @@ def _default_loop_filter() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
+class Mark:
     """Counters at one moment."""
 
     at_s: float
@@ -154,13 +154,24 @@ class _Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
-    before: _Mark
-    after: _Mark
+class Taken:
+    """All that was seen in one run.
+
+    Attributes:
+        before: Counters when the measured time began.
+        after: Counters when it ended.
+        answers: Every answer from then on, those of the time after included.
+        began_s: When each camera's stream began; the picture with PTS t was sent t later.
+        floor: Where it was measured.
+        memory: Seconds of the measured time, PSS of all workers in bytes.
+    """
+
+    before: Mark
+    after: Mark
     answers: Sequence[Answered]
     began_s: dict[str, float]
     floor: Floor | None
-    memory: Sequence[tuple[float, int]]  # seconds of the measured time, PSS of all workers
+    memory: Sequence[tuple[float, int]]
 
     def pss_bytes(self, until_s: float) -> float:
         """The median of the last minute before a moment of the measured time."""
@@ -169,7 +180,7 @@ class _Taken:
 
 def _measure(
     server: CameraServer, live: LiveWorkers, seconds: float
-) -> tuple[_Mark, _Mark, list[Answered], list[tuple[float, int]]]:
+) -> tuple[Mark, Mark, list[Answered], list[tuple[float, int]]]:
     live.take_answers()  # of the time before
     before, answers, memory = _mark(server, live), [], []
     end_s = before.at_s + seconds
@@ -186,13 +197,14 @@ def _measure(
     return before, after, answers + live.finish(), memory
 
 
-def _mark(server: CameraServer, live: LiveWorkers) -> _Mark:
+def _mark(server: CameraServer, live: LiveWorkers) -> Mark:
     totals, rss = live.totals(), live.rss_bytes()
     cpu_s, server_cpu_s, idle_s = live.cpu_s(), server.cpu_s(), psutil.cpu_times().idle
-    return _Mark(time.monotonic(), cpu_s, server_cpu_s, idle_s, totals, server.sent_ticks(), rss)
+    return Mark(time.monotonic(), cpu_s, server_cpu_s, idle_s, totals, server.sent_ticks(), rss)
 
 
-def _result(options: StreamsOptions, workers: int, rate_hz: float, taken: _Taken) -> StreamsResult:
+def judge(options: StreamsOptions, workers: int, rate_hz: float, taken: Taken) -> StreamsResult:
+    """What a run says; every definition of the figures is here."""
     before, after = taken.before, taken.after
     took_s = after.at_s - before.at_s
     stream_seconds = took_s * options.cameras
@@ -248,7 +260,7 @@ def _result(options: StreamsOptions, workers: int, rate_hz: float, taken: _Taken
     )
 
 
-def _inside(taken: _Taken) -> list[tuple[str, float, float, bool]]:
+def _inside(taken: Taken) -> list[tuple[str, float, float, bool]]:
     """Answers to what was sent in the measured time: camera, finished, latency in ms, caught up."""
     start_s, end_s = taken.before.at_s, taken.after.at_s
     found = []
@@ -276,7 +288,7 @@ def answer_ages_s(
     return [later - earlier for times in by_camera.values() for earlier, later in pairwise(sorted(times))]
 
 
-def _difference(taken: _Taken, key: str) -> int:
+def _difference(taken: Taken, key: str) -> int:
     return sum(
         counts.get(key, 0) - taken.before.totals.get(camera, {}).get(key, 0)
         for camera, counts in taken.after.totals.items()
@@ -287,9 +299,12 @@ __all__ = [
     "AGE_LIMIT_S",
     "ANALYSED_LEAST",
     "LATENCY_LIMIT_MS",
+    "Mark",
     "StreamsOptions",
     "StreamsResult",
+    "Taken",
     "answer_ages_s",
+    "judge",
     "measure_live",
     "run_streams",
 ]
