@@ -49,6 +49,9 @@ class CameraConfig(_Section):
     decode: Literal["all", "keyframes"] = Field(
         default="all", description="keyframes: nothing else is decoded; a tenth of the cost, an answer per keyframe"
     )
+    gpu_decoding: Literal["off", "auto"] = Field(
+        default="off", description="auto: on the GPU, where ffmpeg finds one that decodes; on the CPU elsewhere"
+    )
     skip_loop_filter: Literal["none", "nonkey", "all"] = Field(
         default="all", description="frames whose deblocking is left out: cheaper decoding, slightly wrong pictures"
     )

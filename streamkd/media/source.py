@@ -19,6 +19,7 @@ import av.logging
 from streamkd.errors import SourceError
 from streamkd.media.arrivals import Arrival, DecodedFrame, SourceInfo, SourceKind, SourceStats
 from streamkd.media.failures import Target, open_failure, read_failure
+from streamkd.media.hardware import GpuDecoding, open_on_cpu
 from streamkd.media.packets import CodedStream
 from streamkd.media.pieces import PieceJoiner, begins_anew
 from streamkd.types import FailureReason
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
 
     from streamkd.clock import Clock
     from streamkd.config import CameraConfig
+    from streamkd.media.hardware import OpenContainer
 
     _Packet = av.Packet[av.VideoStream]
 
 # ffmpeg's log goes through a callback that needs the GIL: every camera would stop for every line.
 av.logging.set_level(None)
+
+_GPU = GpuDecoding()  # of this process
 
 UPLOAD_FORMATS = "mov,matroska,avi,mpegts"
 RECORDING_FORMATS = f"{UPLOAD_FORMATS},mpeg,flv,asf,ogg,nut,ivf,h264,hevc,mjpeg"
@@ -84,7 +88,8 @@ def open_camera(camera: CameraConfig, clock: Clock, stats: SourceStats | None = 
     target = Target(url, f"Camera {camera.id} ({camera.redacted_url})", network=True)
     timeouts = (camera.open_timeout_s, camera.read_timeout_s)
     transport = camera.transport if kind is SourceKind.RTSP else ""
-    return _open(target, kind, url, options, timeouts, clock, transport, stats)
+    opened = _GPU.open if camera.gpu_decoding == "auto" else open_on_cpu
+    return _open(target, kind, url, options, timeouts, clock, transport, stats, opened)
 
 
 def open_recording(
@@ -121,10 +126,11 @@ def _open(
     clock: Clock,
     transport: str,
     stats: SourceStats | None,
+    opened: OpenContainer = open_on_cpu,
 ) -> Source:
     began_s = clock.monotonic_s()
     try:
-        container = av.open(name, mode="r", options=options, timeout=timeouts)
+        container = opened(name, options, timeouts)
     except av.error.HTTPOtherClientError as error:
         # Asked for video only, a camera that has none answers that nothing was set up.
         if kind is SourceKind.RTSP and _has_only_sound(name, options, timeouts):

@@ -29,6 +29,7 @@ _CONNECTION_FIELDS = (
     "open_timeout_s",
     "read_timeout_s",
     "decode",
+    "gpu_decoding",
     "skip_loop_filter",
     "skip_still",
 )

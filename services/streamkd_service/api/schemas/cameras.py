@@ -164,6 +164,7 @@ class CameraOut(BaseModel):
         open_timeout_s=5.0,
         read_timeout_s=5.0,
         decode="all",
+        gpu_decoding="off",
         skip_loop_filter="none",
         skip_still=True,
         priority=0,
@@ -185,6 +186,7 @@ class CameraOut(BaseModel):
     open_timeout_s: float
     read_timeout_s: float
     decode: Literal["all", "keyframes"]
+    gpu_decoding: Literal["off", "auto"]
     skip_loop_filter: Literal["none", "nonkey", "all"]
     skip_still: bool = Field(description="a still scene's frames are decoded when it wakes up, if at all")
     priority: int = Field(description="who keeps its rate longest when the machine can't do it all")
