@@ -132,14 +132,15 @@ def _torch(path: Path, batch: int) -> Callable[[], object] | None:
         return None
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(1)
-    engine = importlib.import_module("streamkd.engine.torch").TorchEngine(read_bundle(path), device="cpu")
-    size = engine.spec.input_size
+    bundle = read_bundle(path)
+    student = importlib.import_module("streamkd.distill.bundles").load_student(bundle)
+    size = bundle.spec.input_size
     frame = torch.from_numpy(np.random.default_rng(0).random((batch, 3, size, size), np.float32) * 255)
-    state = {tensor.name: torch.zeros((batch, *tensor.shape)) for tensor in engine.spec.state}
+    state = {tensor.name: torch.zeros((batch, *tensor.shape)) for tensor in bundle.spec.state}
 
     def run() -> object:
         with torch.inference_mode():
-            return engine._student.step(frame, state)  # noqa: SLF001 - the bare network, without our step
+            return student.step(frame, state)
 
     return run
 
