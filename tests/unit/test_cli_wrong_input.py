@@ -187,6 +187,17 @@ def test_commands_and_options_that_are_none(folder, capsys, words):
     assert "onsense" in said(capsys, *words)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("train",), ("distil", "response"), ("teachers", "train"), ("teachers", "label", "shipped")],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("out", ["text.mp4/out", "/proc/out"])
+def test_a_place_for_the_result_that_can_not_be_written_is_named_at_once(folder, capsys, demo_clips, command, out):
+    pytest.importorskip("nncf", reason="needs the train extra")
+    assert f"{out} can't be written" in said(capsys, *command, "--data", str(demo_clips), "--out", out)
+
+
 def test_a_cache_that_can_not_be_written_is_named(folder, capsys, demo_clips):
     line = said(capsys, "evaluate", "actions", "--data", str(demo_clips), "--cache", "text.mp4")
     assert "text.mp4/frames" in line

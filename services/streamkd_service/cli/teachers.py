@@ -17,7 +17,7 @@ from streamkd.errors import InputError
 from streamkd.shipped import SHIPPED_TEACHER
 from streamkd.yamlfile import in_words, read_yaml
 from streamkd_service.cli.footage import teacher_clips
-from streamkd_service.cli.needs import need_torch
+from streamkd_service.cli.needs import need_torch, need_writable
 from streamkd_service.cli.options import (
     BackgroundOption,
     CacheOption,
@@ -110,6 +110,7 @@ def teachers_train(
     from streamkd.models.teachers.cache import TensorCache
 
     torch.set_num_threads(threads)
+    need_writable(out)
     _need_device(device)
     chosen = _members(members, models or [], poses or [])
     clips = teacher_clips(data, exclude, background, cache)
@@ -158,6 +159,7 @@ def teachers_label(
     from streamkd.models.teachers.cache import TensorCache
 
     torch.set_num_threads(threads)
+    need_writable(out)
     opened = _open(teacher, classes, device, threads)
     clips = _clips(data)
     kept = TensorCache((cache or default_cache()) / "labels")

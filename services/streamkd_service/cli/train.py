@@ -12,7 +12,7 @@ from streamkd.config import SHIPPED, StoreConfig
 from streamkd.errors import InputError
 from streamkd.shipped import SHIPPED_STUDENT
 from streamkd_service.cli.footage import hashes, name_missing, student_clips
-from streamkd_service.cli.needs import need_torch
+from streamkd_service.cli.needs import need_torch, need_writable
 from streamkd_service.cli.options import (
     BackgroundOption,
     CacheOption,
@@ -56,6 +56,8 @@ def train(
 ) -> None:
     """Train a student on your own clips, measure it on sources it has not seen, and write a model bundle."""
     need_torch("streamkd train")
+    if out is not None:
+        need_writable(out)
     from dataclasses import replace
 
     import torch
