@@ -53,7 +53,7 @@ class CameraConfig(_Section):
         default="off", description="auto: on the GPU, where ffmpeg finds one that decodes; on the CPU elsewhere"
     )
     skip_loop_filter: Literal["none", "nonkey", "all"] = Field(
-        default="all", description="frames whose deblocking is left out: cheaper decoding, slightly wrong pictures"
+        default="nonkey", description="frames whose deblocking is left out: cheaper decoding, slightly wrong pictures"
     )
     skip_still: bool = Field(default=True, description="a still scene's frames are decoded when it wakes up, if at all")
     priority: int = Field(
