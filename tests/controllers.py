@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
@@ -15,17 +14,13 @@ from streamkd.config import CameraConfig, Config
 from streamkd.errors import UnavailableError
 from streamkd.store import open_repository
 from streamkd.store.records import EventQuery
-from streamkd.types import EventKind, EventUpdate
+from streamkd.types import EventUpdate
 from streamkd_service.runtime.controller import Controller
 from streamkd_service.runtime.models import record_of
-from streamkd_service.runtime.ports import (
-    HistogramTotals,
-    WorkerReport,
-    WorkerTotals,
-)
+from streamkd_service.runtime.ports import HistogramTotals, WorkerReport, WorkerTotals
+from tests.fakes import make_event
 
 NONE = HistogramTotals((float("inf"),), (0,), 0.0)
-START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def camera(name: str, **settings) -> CameraConfig:
@@ -33,21 +28,8 @@ def camera(name: str, **settings) -> CameraConfig:
 
 
 def update(event_id: str, *, revision: int = 1, epoch: str = "one", ended: bool = False) -> EventUpdate:
-    return EventUpdate(
-        id=event_id,
-        revision=revision,
-        camera_id="gate",
-        kind=EventKind.ACTION,
-        label="fight",
-        start_utc=START,
-        end_utc=START if ended else None,
-        start_pts_s=0.0,
-        end_pts_s=0.0 if ended else None,
-        score=0.9,
-        model_version="tiny-1",
-        epoch=epoch,
-        snapshot_jpeg=b"jpeg",
-    )
+    began = make_event(event_id, revision=revision, epoch=epoch, snapshot_jpeg=b"jpeg")
+    return replace(began, end_utc=began.start_utc, end_pts_s=0.0) if ended else began
 
 
 def report(worker_id="worker-0", epoch="one", *, revision=-1, updates=(), statuses=(), model="") -> WorkerReport:

@@ -12,8 +12,10 @@ import io
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from PIL import Image
 
 from streamkd.bundle import Lineage, StudentSpec, TensorSpec, write_manifest
 from streamkd.engine.base import StepOutput, softmax
-from streamkd.types import Frame, UInt8Array
+from streamkd.types import EventKind, EventUpdate, Frame, UInt8Array
 
 TINY_SIZE = 32
 _DECAY = 0.5
@@ -55,6 +57,13 @@ def tiny_spec(
         state=(TensorSpec(name="level", shape=(3,)), TensorSpec(name="map", shape=(3, _GRID, _GRID))),
         thresholds=dict.fromkeys(classes[1:], 0.5),
     )
+
+
+def make_event(event_id: str, **changes: Any) -> EventUpdate:
+    """A fight at the gate that has just begun."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    began = EventUpdate(event_id, 1, "gate", EventKind.ACTION, "fight", at, None, 0.0, None, 0.9, "tiny-1")
+    return replace(began, **changes)
 
 
 def make_tiny_bundle(

@@ -150,4 +150,13 @@ async def interrupt_at(host, entry):
     return record
 
 
+async def recovered(host, record):
+    """The refresh as another runner ends it, and the jobs that this took."""
+    done = len(host.jobs.entries)
+    runner = RefreshRunner(host)
+    await runner.recover()
+    await ended(runner)
+    return host.repository.get_refresh(record.id), host.jobs.entries[done:]
+
+
 __all__ = ["BLIND", "RATE_HZ", "RIGHT", "TIMID", "Host", "Jobs", "ended", "interrupt_at", "refresh"]

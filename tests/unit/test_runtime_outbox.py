@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
-from streamkd.types import EventKind, EventUpdate
+from streamkd.types import EventUpdate
 from streamkd_service.runtime.outbox import Outbox
+from tests.fakes import make_event
 
 
 def update(event_id: str, revision: int, *, picture: bytes | None = None) -> EventUpdate:
-    return EventUpdate(
-        id=event_id,
-        revision=revision,
-        camera_id="gate",
-        kind=EventKind.ACTION,
-        label="fight",
-        start_utc=datetime(2026, 1, 1, tzinfo=UTC),
-        end_utc=None,
-        start_pts_s=0.0,
-        end_pts_s=None,
-        score=0.5,
-        model_version="m",
-        snapshot_jpeg=picture,
-    )
+    return make_event(event_id, revision=revision, snapshot_jpeg=picture)
 
 
 def test_revisions_of_one_event_collapse_into_the_newest():

@@ -12,17 +12,12 @@ from streamkd.types import CameraState
 from streamkd_service.runtime import refresh_runner
 from streamkd_service.runtime.ports import RefreshRequest
 from streamkd_service.runtime.refresh_runner import RefreshRunner
-from tests.refreshes import ended, interrupt_at
+from tests.refreshes import ended, interrupt_at, recovered
 
 
 def test_after_a_crash_it_goes_on_where_it_was(host):
     async def crash():
-        record = await interrupt_at(host, "distil")
-        done = list(host.jobs.entries)
-        runner = RefreshRunner(host)
-        await runner.recover()
-        await ended(runner)
-        return host.repository.get_refresh(record.id), host.jobs.entries[len(done) :]
+        return await recovered(host, await interrupt_at(host, "distil"))
 
     record, entries = asyncio.run(crash())
     assert record.status is RefreshStatus.PROMOTED, record.detail
@@ -59,11 +54,7 @@ def test_interrupted_in_its_swap_it_goes_on_with_the_swap(host):
         runner._end = lambda *_: asyncio.sleep(0)
         await runner.stop()
         host.ready = True
-        done = list(host.jobs.entries)
-        runner = RefreshRunner(host)
-        await runner.recover()
-        await ended(runner)
-        return host.repository.get_refresh(record.id), host.jobs.entries[len(done) :]
+        return await recovered(host, record)
 
     record, entries = asyncio.run(crash())
     assert (record.status, entries) == (RefreshStatus.PROMOTED, []), record.detail
@@ -74,12 +65,9 @@ def test_interrupted_again_and_again_it_is_given_up(host):
         record = await interrupt_at(host, "distil")
         work = work_folder(host.config.store.models_dir.resolve(), record.id)
         steps.save_plan(work, replace(steps.load_plan(work), resumed=2))
-        runner = RefreshRunner(host)
-        await runner.recover()
-        await ended(runner)
-        return host.repository.get_refresh(record.id)
+        return await recovered(host, record)
 
-    assert asyncio.run(crash()).status is RefreshStatus.FAILED
+    assert asyncio.run(crash())[0].status is RefreshStatus.FAILED
 
 
 def test_without_its_work_folder_it_fails_cleanly(host):
