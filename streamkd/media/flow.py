@@ -2,14 +2,16 @@
 
 A picture is needed only when a due one follows it before the next entry. So pictures are held until the due one is
 there and then decoded in one go, while caches are warm; what is held when an entry comes is let go. Of a still scene
-(`streamkd.media.stillness`) one frame of each group of pictures is analysed, the rest is held; when the scene wakes up,
-everything since the last analysed frame is decoded and analysed, so that the student sees how it began.
+(`streamkd.media.stillness`) the entry of each group of pictures is analysed, and as many more as keep the last answer
+young, the rest is held; when the scene wakes up, everything since the last analysed frame is decoded and analysed, so
+that the student sees how it began.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING, Protocol
 
 from streamkd.anomaly.motion import largest_cell
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from streamkd.media.source import Arrival, DecodedFrame
     from streamkd.types import Frame, UInt8Array
 
-MAX_AGE_S = 2.0  # of the last answer about a still scene, when the next frame is analysed
-_AGE_SLACK_S = 0.02  # a group of pictures of 2 s is not to be decoded for a rounded PTS
+# Of the last answer about a still scene, when the next frame is analysed: so that no answer is older than 2 s when the
+# next one comes, which may take 0.2 s longer than the one before.
+MAX_AGE_S = 1.8
 _HOLD_PICTURES = 300
 _HOLD_BYTES = 8 << 20
 
@@ -44,6 +47,23 @@ class FlowCounts:
     gated: int = 0  # due frames of a still scene that were not analysed when they came
     caught_up: int = 0  # of these, how many were analysed later
     wakes: int = 0
+
+
+def answer_by_s(analysed_s: float, entry_s: float | None, max_age_s: float) -> float:
+    """When a still scene is looked at next, so that no answer grows older than `max_age_s`.
+
+    As early in a group of pictures as will do: everything up to there has to be decoded, and the next entry costs
+    nothing more. With an entry every 2 s and answers that may grow 1.8 s old, that is 0.2 s after each entry.
+
+    Args:
+        analysed_s: PTS of the last analysed frame.
+        entry_s: When the next entry is expected; None: not known.
+        max_age_s: Of an answer.
+    """
+    latest_s = analysed_s + max_age_s
+    if entry_s is None or entry_s <= latest_s + DUE_SLACK_S:
+        return latest_s
+    return entry_s - max_age_s * (ceil((entry_s - analysed_s) / max_age_s - DUE_SLACK_S) - 1)
 
 
 class PacketFlow:
@@ -83,6 +103,8 @@ class PacketFlow:
         self._last_s: float | None = None  # PTS of the last picture
         self._analysed_s: float | None = None  # PTS of the last frame that was given on
         self._answered = False  # since the last entry
+        self._entry_s: float | None = None  # PTS of the last entry
+        self._entries_apart_s: float | None = None
         self._look_s: float | None = None  # PTS from which on a still scene is looked at again
         self._before: UInt8Array | None = None
 
@@ -129,12 +151,14 @@ class PacketFlow:
         if arrival.entry:
             self._let_go(was_still=was_still)
             self._answered = False
+            self._entries_apart_s = None if self._entry_s is None else at_s - self._entry_s
+            self._entry_s = at_s
         self._take(arrival)
         if was_still and not self.is_still:
             self.counts.wakes += 1
             yield from self._decode(woke=True)
         elif self._is_needed(at_s):
-            yield from self._decode(only_last=self.is_still and self._answered)
+            yield from self._decode(only_last=self.is_still)
 
     def _leaves_out(self, arrival: Arrival) -> bool:
         """Whether the picture is let go at once; then so is everything up to the next entry."""
@@ -152,10 +176,17 @@ class PacketFlow:
     def _is_needed(self, at_s: float) -> bool:
         if len(self._held) >= _HOLD_PICTURES or self._held_bytes >= _HOLD_BYTES:
             return True
-        if self.is_still and self._answered:
-            return self._analysed_s is None or at_s - self._analysed_s >= self._max_age_s + _AGE_SLACK_S
+        if self.is_still and self._analysed_s is not None:
+            # An entry as soon as it is there, whatever the rate's grid says: what follows costs decoding.
+            by_s = self._answer_by_s(self._analysed_s) if self._answered else self._analysed_s + 1.0 / self._due.rate_hz
+            return at_s >= by_s - DUE_SLACK_S
         next_s = self._due.next_source_s
         return next_s is None or at_s >= next_s - DUE_SLACK_S
+
+    def _answer_by_s(self, analysed_s: float) -> float:
+        apart_s, entry_s = self._entries_apart_s, self._entry_s
+        expected_s = None if apart_s is None or entry_s is None else entry_s + apart_s
+        return answer_by_s(analysed_s, expected_s, self._max_age_s)
 
     def _take(self, arrival: Arrival) -> None:
         self._held.append(arrival)
@@ -202,4 +233,4 @@ class PacketFlow:
         return largest_cell(grey, before) if watch.wants_picture else float("inf")
 
 
-__all__ = ["MAX_AGE_S", "Decoder", "FlowCounts", "PacketFlow"]
+__all__ = ["MAX_AGE_S", "Decoder", "FlowCounts", "PacketFlow", "answer_by_s"]
