@@ -70,13 +70,12 @@ def distillation(
 
 
 def _tell(found: Any, budget: str, *, as_json: bool) -> None:
-    from streamkd.distill.bench.figures import row_figures
+    from streamkd.distill.bench.figures import need_facts, row_figures
     from streamkd.distill.bench.report import estimate, goal_rows
 
-    goals = [
-        dict(zip(("figure", "goal", "measured", "reached"), line, strict=True)) for line in goal_rows(found, budget)
-    ]
     rows = row_figures(found, budget)
+    named = ("figure", "goal", "measured", "reached")
+    goals = [dict(zip(named, line, strict=True)) for line in goal_rows(need_facts(found), rows)]
     if as_json:
         table = [
             {"row": one.name, "seeds": one.seeds, "roc_auc": one.auc.value, "float": one.float_auc} for one in rows

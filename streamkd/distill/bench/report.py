@@ -31,10 +31,8 @@ RANDOM = "labels only, random split"
 GoalRow = tuple[str, str, str, str]
 
 
-def goal_rows(results: Results, budget: str) -> list[GoalRow]:
-    """The table of goals: figure, goal, what was measured, whether it is reached."""
-    facts = need_facts(results)
-    rows = row_figures(results, budget)
+def goal_rows(facts: DataFacts, rows: Sequence[RowFigures]) -> list[GoalRow]:
+    """The table of goals for the rows of one budget: figure, goal, what was measured, whether it is reached."""
     base = next((row for row in rows if row.name == BASELINE), None)
     distilled = [row for row in rows if row.name in BY_NAME and BY_NAME[row.name].competes]
     if base is None or not distilled:
@@ -116,7 +114,7 @@ def markdown(results: Results, machine: str, cost: StudentCost, notes: str = "")
         rows = row_figures(results, budget)
         seeds = sorted({one["seed"] for one in results.entries if one["budget"] == budget})
         parts.append(f"## {budget}\n\nSeeds: {', '.join(map(str, seeds))}. Rows: {len(rows)}.")
-        goals = goal_rows(results, budget)
+        goals = goal_rows(facts, rows)
         if goals:
             parts.append(_table(("figure", "goal", "measured", "reached"), goals))
         parts.append(_accuracy_table(rows, facts))
@@ -141,15 +139,18 @@ Written by `streamkd bench distillation` from `distillation.jsonl` beside it; ru
 Machine: {machine}.
 
 {n} clips, {sources} sources, the data set's own folds. Every student figure is that of the int8 trunk of its fold,
-streaming, pooled out of fold. Intervals: 95 %, bootstrap over sources of the seed-averaged (paired) figure. Teacher:
-{teacher}; a clip is never labelled by heads that saw its source, nor those of the fold that the student is measured on.
+streaming, pooled out of fold. Intervals: 95 %, bootstrap over sources of the seed-averaged (paired) figure. A clip is never
+labelled by heads that saw its source, nor those of the fold that the student is measured on. The teacher:
+{teacher}.
+
 Every row of a budget trains for as many epochs on the same clips and copies. Weights of the objectives were not
 searched. The best row of a table is flattered by the choice; the table of goals takes, for each fold, the row that is
 best on the others. Accuracy, precision, recall, F1 are at 0.5 after a temperature fitted on the other folds."""
 
 
 def _accuracy_table(rows: Sequence[RowFigures], facts: DataFacts) -> str:
-    head = ("row", "ROC AUC", "gain, points", "gap closed", "accuracy", "precision", "recall", "F1", "AP", "ECE", "s")
+    measures = ("ROC AUC", "gain, points", "gap closed", "accuracy", "precision", "recall", "F1", "AP", "ECE")
+    head = ("row", *measures, "seeds", "s a seed")
     lines: list[tuple[str, ...]] = []
     for row in rows:
         m = row.metrics
@@ -164,15 +165,16 @@ def _accuracy_table(rows: Sequence[RowFigures], facts: DataFacts) -> str:
                 "" if row.gain is None else points(row.gain),
                 closed,
                 *(_number(one) for one in figures),
+                str(row.seeds),
                 f"{row.took_s:.0f}",
             )
         )
     teacher = clip_metrics(facts.teacher, facts.positive, facts.folds)
     figures = (teacher.accuracy, teacher.precision, teacher.recall, teacher.f1, teacher.average_precision, teacher.ece)
     whole = auc_estimate(facts.teacher, facts.positive, facts.sources)
-    lines.append(("*teacher*", estimate(whole), "", "", *(_number(one) for one in figures), ""))
+    lines.append(("*teacher*", estimate(whole), "", "", *(_number(one) for one in figures), "", ""))
     shortcut = facts.shortcut_roc_auc
-    lines.append(("*size and frame rate alone*", _number(shortcut), *[""] * 9))
+    lines.append(("*size and frame rate alone*", _number(shortcut), *[""] * 10))
     return _table(head, lines)
 
 
@@ -194,7 +196,7 @@ def _live_table(rows: Sequence[RowFigures]) -> str:
             _number(row.auc.value),
             _number(row.long_auc),
             f"{100 * row.zero.recall:.0f} %",
-            "most missed" if row.delay_s is None else f"{row.delay_s:.1f}",
+            _delay(row),
             row.detected,
             row.false_events,
         )
@@ -202,6 +204,12 @@ def _live_table(rows: Sequence[RowFigures]) -> str:
         if row.name != RANDOM
     ]
     return _table(head, lines)
+
+
+def _delay(row: RowFigures) -> str:
+    if row.detected == "-":
+        return "-"
+    return "most missed" if row.delay_s is None else f"{row.delay_s:.1f}"
 
 
 def _forecast_table(results: Results, budget: str) -> str:
