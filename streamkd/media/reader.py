@@ -19,6 +19,7 @@ from streamkd.media.due import DueFrames
 from streamkd.media.flow import FlowCounts, PacketFlow
 from streamkd.media.freshness import DRIFT, LOOSE_DRIFT, FreshnessGate, LaggingError
 from streamkd.media.liveness import SightWatch, StallWatch
+from streamkd.media.nap import Nap
 from streamkd.media.reconnect import BackOff, Link, Phase, Signal, connecting, transition
 from streamkd.media.recording import LOOP_FILTER, read_recording
 from streamkd.media.source import SourceStats, open_camera
@@ -39,8 +40,6 @@ STOP_S = 1.0
 _RATE_WINDOW_S = 4.0
 _LAGS_TO_LOOSEN = 3
 _PACE_JUMP_S = 2.0
-# What the socket collects meanwhile stays small; a nap that is shorter than a few context switches saves nothing.
-_LONGEST_NAP_S, _SHORTEST_NAP_S, _NAP_EARLY_S = 0.25, 0.01, 0.002
 KEYFRAMES_PACE = 3
 
 
@@ -235,7 +234,7 @@ class CameraReader:
             keyframes_only=self._camera.decode == "keyframes",
             hold=gate is not None,
         )
-        naps = source.info.transport == "tcp"
+        nap = Nap(self._max_frame_age_s / 2) if source.info.transport == "tcp" else None
         for arrival in source.arrivals(self._stopped.is_set, keep):
             slow = self._pace_wanted
             self._due.set_rate(self._rate_hz / 2 ** min(slow, KEYFRAMES_PACE - 1))
@@ -245,20 +244,18 @@ class CameraReader:
                 self._deliver(frame)
             if flow.holds or self._stats.frames > frames_before:
                 self._saw(arrival.arrived_s, decoded=self._stats.frames > frames_before)
-            if naps and gate is not None:
-                self._nap(gate, flow.quiet_until_s)
+            if nap is not None and gate is not None:
+                nap.saw(arrival.pts_s, arrival.waited_s)
+                self._sleep(nap, gate, flow.quiet_until_s)
 
-    def _nap(self, gate: FreshnessGate, until_source_s: float | None) -> None:
-        """Let the socket collect what is not needed yet: one waking for several pictures, which then come at once.
-
-        It ends just before the next one can be there, so that its true time of arrival is seen.
-        """
+    def _sleep(self, nap: Nap, gate: FreshnessGate, until_source_s: float | None) -> None:
+        """Let the socket collect what is not needed yet: one waking for several pictures, which then come at once."""
         expected_s = None if until_source_s is None else gate.expected_s(until_source_s)
-        if expected_s is None:
+        if until_source_s is None or expected_s is None:
             return
-        nap_s = min(expected_s - _NAP_EARLY_S - self._clock.monotonic_s(), _LONGEST_NAP_S, self._max_frame_age_s / 2)
-        if nap_s > _SHORTEST_NAP_S:
-            self._clock.wait(self._stopped, nap_s)
+        length_s = nap.length_s(until_source_s, expected_s, self._clock.monotonic_s())
+        if length_s > 0.0:
+            self._clock.wait(self._stopped, length_s)
 
     def _gate(self, info: SourceInfo) -> FreshnessGate:
         # A camera that is always found to lag probably has a clock that is off, and would never be analysed.
