@@ -139,8 +139,8 @@ Written by `streamkd bench distillation` from `distillation.jsonl` beside it; ru
 Machine: {machine}.
 
 {n} clips, {sources} sources, the data set's own folds. Every student figure is that of the int8 trunk of its fold,
-streaming, pooled out of fold. Intervals: 95 %, bootstrap over sources of the seed-averaged (paired) figure. A clip is never
-labelled by heads that saw its source, nor those of the fold that the student is measured on. The teacher:
+streaming, pooled out of fold. Intervals: 95 %, bootstrap over sources of the seed-averaged (paired) figure. A clip is
+never labelled by heads that saw its source, nor those of the fold that the student is measured on. The teacher:
 {teacher}.
 
 Every row of a budget trains for as many epochs on the same clips and copies. Weights of the objectives were not
