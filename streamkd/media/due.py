@@ -75,6 +75,10 @@ class DueFrames:
         self.due += due
         return due
 
+    def restart_grid(self) -> None:
+        """The next frame is due, and the grid of the rate begins with it."""
+        self._sampler.restart()
+
     @property
     def next_source_s(self) -> float | None:
         """The source's own time from which on a frame is due; None: the next one may be."""

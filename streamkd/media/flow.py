@@ -103,6 +103,7 @@ class PacketFlow:
         self._last_s: float | None = None  # PTS of the last picture
         self._analysed_s: float | None = None  # PTS of the last frame that was given on
         self._answered = False  # since the last entry
+        self._aligned = False  # the grid of the rate begins with an entry
         self._entry_s: float | None = None  # PTS of the last entry
         self._entries_apart_s: float | None = None
         self._look_s: float | None = None  # PTS from which on a still scene is looked at again
@@ -153,6 +154,7 @@ class PacketFlow:
             self._answered = False
             self._entries_apart_s = None if self._entry_s is None else at_s - self._entry_s
             self._entry_s = at_s
+            self._align()
         self._take(arrival)
         if was_still and not self.is_still:
             self.counts.wakes += 1
@@ -182,6 +184,15 @@ class PacketFlow:
             return at_s >= by_s - DUE_SLACK_S
         next_s = self._due.next_source_s
         return next_s is None or at_s >= next_s - DUE_SLACK_S
+
+    def _align(self) -> None:
+        """Once: let the grid of the rate begin with an entry, not with whatever came first of a connection.
+
+        Where groups of pictures last whole periods of it, the most pictures then come after a group's last due one.
+        """
+        if not self._aligned and self._analysed_s is not None:
+            self._aligned = True
+            self._due.restart_grid()
 
     def _answer_by_s(self, analysed_s: float) -> float:
         apart_s, entry_s = self._entries_apart_s, self._entry_s

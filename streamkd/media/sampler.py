@@ -52,6 +52,10 @@ class Sampler:
         """Another rate from the next frame on, which is due."""
         self._rate_hz, self._grid = rate_hz, DueGrid(rate_hz)
 
+    def restart(self) -> None:
+        """The next frame is due, and the grid begins with it."""
+        self._grid = DueGrid(self._rate_hz)
+
     def due(self, segment: int, pts_s: float) -> bool:
         """Whether the frame at `pts_s` of `segment` is to be analysed."""
         if segment != self._segment:

@@ -73,6 +73,14 @@ def test_what_no_due_frame_needs_is_not_decoded():
     assert counts.unneeded == 2
 
 
+@pytest.mark.parametrize("first", range(1, 7))
+def test_what_is_due_is_counted_from_a_keyframe_wherever_a_connection_begins(first):
+    camera = Camera()
+    frames = feed(flow(camera), [camera.arrival(n) for n in range(first, 90)])
+    assert [number for number in numbers(frames) if number >= GOP] == list(range(GOP, 90, 3))
+    assert [number for number in camera.decoded if number >= GOP] == [*range(30, 58), *range(60, 88)]
+
+
 def test_a_due_frame_is_given_when_it_arrives():
     camera = Camera()
     subject = flow(camera)
