@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _LONGEST = {"test_refresh.py", "test_bench.py", "test_distill_quantise.py"}  # minutes each
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+# How long an example takes says something about the machine's other work, and pytest-timeout ends what hangs.
+hypothesis.settings.register_profile("streamkd", deadline=None)
+hypothesis.settings.load_profile("streamkd")
 
 
 @pytest.hookimpl(trylast=True)  # after the order was drawn
