@@ -103,6 +103,15 @@ def test_a_site_s_footage_is_learnt_from_without_labels_and_measured_in_turn(dat
     assert said[0] == said[1]
 
 
+@pytest.mark.parametrize("row", [one for one in ROWS if one.one_fold][::6], ids=lambda row: row.name)
+def test_a_quick_run_needs_int8_features_of_one_fold_only(data, row):
+    there = [fold == 0 for fold in data.folds]
+    nothing = torch.zeros(0, 1)
+    int8 = FeatureSet(tuple(x if k else nothing for x, k in zip(data.int8.plain, there, strict=True)), ())
+    found = Bench(replace(data, int8=int8), Budget(1, 1, (0,))).run(row, 0, quiet)
+    assert len(found["int8"]) == PER_FOLD
+
+
 def test_rows_have_names_of_their_own():
     assert len(BY_NAME) == len(ROWS)
     assert all(row.against in BY_NAME for row in ROWS)

@@ -61,6 +61,11 @@ class Row:
         """Whether it is a way to train the student with a teacher and all labels: what the goals are about."""
         return self.teacher and self.labelled == "all" and not self.site
 
+    @property
+    def one_fold(self) -> bool:
+        """Whether it can be measured on one fold alone: of the others' clips there are no int8 features then."""
+        return self.shown == "float" and self.split == "source"
+
     def recipe(self, epochs: int, variants: int) -> Recipe:
         """What is trained."""
         share = 2 if self.start == "imitation" else 1

@@ -126,14 +126,16 @@ def _rows(request: BenchRequest) -> tuple[Row, ...]:
     unknown = [name for name in request.rows if name not in BY_NAME]
     if unknown:
         raise InputError(f"There is no row {unknown[0]!r}.", hint="See: streamkd bench distillation --list.")
+    wide = [name for name in request.rows if not BY_NAME[name].one_fold]
+    if request.quick and wide:
+        raise InputError(f"Row {wide[0]!r} needs all folds.", hint="Run it without --quick.")
     if request.rows:
         chosen = tuple(BY_NAME[name] for name in request.rows)
         return chosen if BASELINE in request.rows else (BY_NAME[BASELINE], *chosen)
     if request.full:
         names = (BASELINE, *best_rows(read_results(request.results)))
         return tuple(BY_NAME[name] for name in names)
-    # With one fold there are no int8 features of the others to train on.
-    return tuple(row for row in ROWS if row.shown == "float") if request.quick else ROWS
+    return tuple(row for row in ROWS if row.one_fold) if request.quick else ROWS
 
 
 def best_rows(results: Results, count: int = 2) -> tuple[str, ...]:
