@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAGE_GOAL_MS, METRICS_GOAL_MS, STREAM_GOAL_MS = 50.0, 200.0, 250.0
-_READY_S = 30.0
+_READY_S = 90.0
 _WARM_PAGES = 3
 _SCRAPE_EVERY_S = FRESH_S + 0.1  # far enough apart to ask the Controller each time
 
@@ -120,7 +120,14 @@ def _warm(served: _Served) -> None:
     Raises:
         UnavailableError: The service does not become ready.
     """
-    if not wait_until(lambda: served.http.get("/readyz").is_success, _READY_S):
+
+    def ready() -> bool:
+        try:
+            return served.http.get("/readyz").is_success
+        except httpx.TransportError:  # too busy to answer in time
+            return False
+
+    if not wait_until(ready, _READY_S):
         raise UnavailableError(
             "The benchmark's service does not become ready.", hint="See whether the machine is busy."
         )
