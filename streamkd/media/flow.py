@@ -122,7 +122,7 @@ class PacketFlow:
     @property
     def quiet_until_s(self) -> float | None:
         """The source's time before which nothing that arrives is needed; None: everything may be."""
-        if not self._hold or self._last_s is None:
+        if not self._hold or self._last_s is None or self.keyframes_only:
             return None
         if self.is_still and self._answered:
             return self._look_s

@@ -106,6 +106,7 @@ class CameraReader:
         self._due = DueFrames(
             camera.id, rate_hz, size, first_segment=mailboxes.next_segment(camera.id), keep_aspect=keep_aspect
         )
+        self._after_s = 0.0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reader-{camera.id}", daemon=True)
         # Everything below is shared with who asks, under the lock.
@@ -127,7 +128,9 @@ class CameraReader:
 
     # --- asked from any thread -------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, after_s: float = 0.0) -> None:
+        """Begin to connect, after a while."""
+        self._after_s = after_s
         self._thread.start()
 
     def stop(self, timeout_s: float = STOP_S) -> None:
@@ -194,6 +197,8 @@ class CameraReader:
     # --- the reader's thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        if self._after_s > 0.0:
+            self._clock.wait(self._stopped, self._after_s)
         while not self._stopped.is_set():
             try:
                 self._read_connection()

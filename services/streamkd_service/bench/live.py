@@ -112,6 +112,10 @@ class LiveWorkers:
 
         wait_until(there, timeout_s, every_s=_ASK_EVERY_S)
 
+    def wait_unhurried(self, timeout_s: float) -> None:
+        """Until every camera has its full rate, or the time is up: connecting all of them at once is an overload."""
+        wait_until(lambda: not any(self._ask("slowed")), timeout_s, every_s=_ASK_EVERY_S)
+
     def cpu_s(self) -> float:
         """CPU time that all worker processes have taken."""
         times = [psutil.Process(process.pid).cpu_times() for process in self._processes]
@@ -182,6 +186,9 @@ class _Told:
     def ready(self) -> bool:
         return min(self._counts.values()) >= _ANALYSED_TO_BE_READY
 
+    def slowed(self) -> int:
+        return 0 if self.report is None else self.report.totals.slowed_cameras
+
     def totals(self) -> dict[str, dict[str, int]]:
         if self.report is None:
             return {}
@@ -211,6 +218,8 @@ def _run(options: LiveOptions, pipe: Connection) -> None:
                 pipe.send(told.ready())
             elif what == "totals":
                 pipe.send(told.totals())
+            elif what == "slowed":
+                pipe.send(told.slowed())
             elif what == "answers":
                 pipe.send(told.take_answers())
             else:

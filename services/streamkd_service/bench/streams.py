@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 LATENCY_LIMIT_MS = 500.0
-_START_ALLOWANCE_S = 60.0  # for connecting and warming up, of the recordings' length
+_START_ALLOWANCE_S = 120.0  # for connecting and warming up, of the recordings' length
 _SETTLE_S = 8.0  # of stream from each camera before the measured time; a still scene is believed after three
+_UNHURRIED_IN_S = 60.0
 _SETTLED_IN_S = 30.0  # where it takes longer than that, the result shows it
 _GRACE_S = 1.5  # what was sent at the end of the measured time may be answered so much later, and no more
 ANALYSED_LEAST, AGE_LIMIT_S = 0.99, 2.0
@@ -129,6 +130,7 @@ def measure_live(
         say(f"Connecting {options.cameras} cameras to {workers} worker processes")
         with LiveWorkers(server.urls, options.bundle, workers, settings=options.settings) as live:
             live.wait_ready()
+            live.wait_unhurried(_UNHURRIED_IN_S)
             live.wait_for_pictures(round(_SETTLE_S * FPS), _SETTLED_IN_S)
             say(f"Measuring for {options.seconds:g} s")
             before, after, answers, memory = _measure(server, live, options.seconds)

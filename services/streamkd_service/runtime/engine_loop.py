@@ -28,6 +28,7 @@ _CALM, _BUSY = 0.3, 0.7  # share of the time that the loop is busy
 _MACHINE_CALM, _MACHINE_BUSY = 0.55, 0.85  # share of the machine's processors
 _LOAD_WINDOW_S = 2.0
 _LATENCIES, _PRESSURE_WINDOW_S = 1024, 2.0
+_ROOM, _NO_PRESSURE = 0.7, 0.5  # below this share, frames are not late for want of time
 
 
 @dataclass(slots=True)
@@ -143,9 +144,15 @@ class EngineLoop:
             self._outbox.add(self.pipeline.camera_gone(camera_id))
 
     def pressure(self, now_s: float) -> float:
-        """The p95 latency of the last two seconds, as a share of the age at which frames are dropped; 0 if idle."""
+        """The p95 latency of the last two seconds, as a share of the age at which frames are dropped; 0 if idle.
+
+        Where neither the loop nor the machine is busy, frames come late in bursts (the keyframes of many cameras at
+        once), and lower rates would not help: then it is small, whatever the latency.
+        """
         recent = sorted(ms for at_s, ms in tuple(self._latencies) if now_s - at_s <= _PRESSURE_WINDOW_S)
-        return recent[int(0.95 * (len(recent) - 1))] / (1e3 * self.max_frame_age_s) if recent else 0.0
+        pressure = recent[int(0.95 * (len(recent) - 1))] / (1e3 * self.max_frame_age_s) if recent else 0.0
+        has_room = max(self._load.share, self.machine_load) < _ROOM
+        return min(pressure, _NO_PRESSURE) if has_room else pressure
 
     def forget(self, camera_id: str) -> None:
         """A camera was removed: its counts stay (they never fall), its answer goes."""

@@ -21,9 +21,9 @@ SLOWEST = 3  # the pace of keyframes only; pace p below that is the student's ra
 _HIGH, _LOW = 0.8, 0.7  # p95 latency as a share of the limit beyond which frames are dropped
 _LASTING_S = 1.0  # of pressure: a hiccup is none
 _HOLD_S = 1.5  # a change has to show before the next one
-_CALM_S, _LONGEST_CALM_S = 2.0, 120.0  # without pressure before anything comes back
-_TRIED_S = 15.0  # pressure so soon after a rise is the rise's fault
-_DOWN_SHARE, _UP_SHARE = 0.1, 0.15  # of all paces, at a time
+_CALM_S, _LONGEST_CALM_S = 2.0, 60.0  # without pressure before anything comes back
+_TRIED_S = 6.0  # pressure so soon after a rise is the rise's fault
+_DOWN_SHARE, _UP_SHARE = 0.1, 0.04  # of all paces, at a time: what comes back costs most while it learns to be still
 
 
 class Governor:

@@ -33,6 +33,7 @@ _CONNECTION_FIELDS = (
     "skip_loop_filter",
     "skip_still",
 )
+_APART_S = 0.04
 # While frames arrive, what the student says about them is shown, whatever else is wrong with the picture.
 _ANSWERED = frozenset(
     {CameraState.ONLINE, CameraState.WARMING, CameraState.FROZEN, CameraState.BLACK, CameraState.COVERED}
@@ -103,8 +104,9 @@ class ReaderPool:
         return plan({name: running.config for name, running in self._running.items()}, wanted)
 
     def start(self, configs: Iterable[CameraConfig]) -> None:
+        """Start readers, one after the other: cameras that begin together send their keyframes together ever after."""
         assert self.spec is not None
-        for config in configs:
+        for number, config in enumerate(configs):
             reader = CameraReader(
                 config,
                 self._mailboxes,
@@ -118,7 +120,7 @@ class ReaderPool:
             )
             with self._lock:
                 self._running[config.id] = _Running(config, reader)
-            reader.start()
+            reader.start(after_s=number * _APART_S)
 
     def slow_down(self, paces: Mapping[str, int]) -> None:
         """Set the pace of every camera; see `streamkd_service.runtime.overload`."""
