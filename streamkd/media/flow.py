@@ -125,7 +125,10 @@ class PacketFlow:
         if not self._hold or self._last_s is None or self.keyframes_only:
             return None
         if self.is_still and self._answered:
-            return self._look_s
+            entry_s, look_s = self._next_entry_s, self._look_s
+            if entry_s is None or look_s is None or not self._last_s < entry_s < look_s:
+                return look_s
+            return entry_s
         return self._due.next_source_s
 
     def push(self, arrival: Arrival) -> Iterator[Frame]:
@@ -195,9 +198,13 @@ class PacketFlow:
             self._due.restart_grid()
 
     def _answer_by_s(self, analysed_s: float) -> float:
+        return answer_by_s(analysed_s, self._next_entry_s, self._max_age_s)
+
+    @property
+    def _next_entry_s(self) -> float | None:
+        """When the next entry is expected, from the last two."""
         apart_s, entry_s = self._entries_apart_s, self._entry_s
-        expected_s = None if apart_s is None or entry_s is None else entry_s + apart_s
-        return answer_by_s(analysed_s, expected_s, self._max_age_s)
+        return None if apart_s is None or entry_s is None else entry_s + apart_s
 
     def _take(self, arrival: Arrival) -> None:
         self._held.append(arrival)

@@ -134,6 +134,14 @@ def test_answers_stay_young_and_as_little_as_can_be_is_decoded_for_it(gop):
     assert len(camera.decoded) <= groups * (max(0, gop - 1.8 * FPS) + 2)
 
 
+def test_the_next_keyframe_of_a_still_scene_is_not_slept_through():
+    camera = Camera()
+    subject = flow(camera, stillness=Stillness())
+    feed(subject, [camera.arrival(n) for n in range(10 * FPS + 30)])  # the next one is a keyframe
+    assert subject.is_still
+    assert subject.quiet_until_s == pytest.approx((10 * FPS + 30) / FPS)
+
+
 def test_waking_up_catches_up_from_the_last_analysed_frame():
     camera, counts = Camera(), FlowCounts()
     subject = flow(camera, counts, stillness=Stillness())
