@@ -165,11 +165,8 @@ def distil(
         InputError: The labels can't be read or are about other classes.
     """
     torch.set_num_threads(threads)
-    settings = config or DistilConfig()
-    if temperature is not None:
-        settings = replace(settings, temperature=temperature)
-    parent = read_bundle(parent_bundle)
-    said = read_labels(labels)
+    settings = _settings(config, temperature)
+    parent, said = read_bundle(parent_bundle), read_labels(labels)
     site = _site(clips, said, parent)
     rehearsed = [] if shuffle_labels else _decode([(clip, -1, file_sha256(clip)) for clip in replay], parent)
     student = load_student(parent)
@@ -180,20 +177,35 @@ def distil(
     if not shuffle_labels:  # the self-test must do harm
         trained = interpolate(trained, load_student(parent).state_dict(), settings.parent_weight)
     student.load_state_dict(trained)
+    parts = _parts(parent, said, site, version=version, seed=seed, epochs=recipe.epochs, poisoned=shuffle_labels)
+    progress("quantising", 0.0)
+    write_bundle(out_bundle, student, parts, _shown(site, rehearsed), samples=CALIBRATION_FRAMES)
+    progress("quantising", 1.0)
+
+
+def _settings(config: DistilConfig | None, temperature: float | None) -> DistilConfig:
+    settings = config or DistilConfig()
+    return settings if temperature is None else replace(settings, temperature=temperature)
+
+
+def _parts(
+    parent: Bundle, said: ClipLabels, site: Sequence[_Decoded], *, version: str, seed: int, epochs: int, poisoned: bool
+) -> BundleParts:
+    """What the new bundle says of itself."""
     made = lineage(
         parent=parent.spec.version,
         teachers=(said.teacher,),
-        recipe="shuffled labels (self-test)" if shuffle_labels else "response distillation",
+        recipe="shuffled labels (self-test)" if poisoned else "response distillation",
         seed=seed,
         data_sha256=[*parent.lineage.data_sha256, *(clip.sha256 for clip in site)],
     )
-    metrics = {"clips": len(site), "epochs": recipe.epochs, "parent": parent.metrics}
-    parts = BundleParts(parent.spec.model_copy(update={"version": version}), made, metrics)
-    progress("quantising", 0.0)
-    # Ranges of int8 from here and elsewhere: those of dark footage alone would cut a bright day off.
-    shown = [clip.plain for pair in zip_longest(site, rehearsed) for clip in pair if clip is not None]
-    write_bundle(out_bundle, student, parts, shown, samples=CALIBRATION_FRAMES)
-    progress("quantising", 1.0)
+    metrics = {"clips": len(site), "epochs": epochs, "parent": parent.metrics}
+    return BundleParts(parent.spec.model_copy(update={"version": version}), made, metrics)
+
+
+def _shown(site: Sequence[_Decoded], rehearsed: Sequence[_Decoded]) -> list[UInt8Array]:
+    """What int8 takes its ranges from: here and elsewhere, because those of dark footage would cut a bright day off."""
+    return [clip.plain for pair in zip_longest(site, rehearsed) for clip in pair if clip is not None]
 
 
 def _site(clips: Sequence[Path], said: ClipLabels, parent: Bundle) -> list[_Decoded]:

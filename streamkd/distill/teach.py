@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -230,12 +230,19 @@ def train_teacher(
         classes=classes,
         background=background,
         members=weighed,
-        data_sha256=tuple(sorted({one.sha256 for one in records})),
-        clip_folds={one.sha256: int(k) for one, k in zip(records, folds, strict=True)},
-        source_folds={source_key(one.source): int(k) for one, k in zip(records, folds, strict=True)},
         oof_roc_auc=mean_area(together, data),
+        **_origin(records, folds),
     )
     return save_teacher(out, spec, gather_heads(fitted))
+
+
+def _origin(records: Sequence[ClipRecord], folds: Sequence[int]) -> dict[str, Any]:
+    """What a teacher's spec says of the clips that it was trained on."""
+    return {
+        "data_sha256": tuple(sorted({one.sha256 for one in records})),
+        "clip_folds": {one.sha256: int(k) for one, k in zip(records, folds, strict=True)},
+        "source_folds": {source_key(one.source): int(k) for one, k in zip(records, folds, strict=True)},
+    }
 
 
 def check_trainable(members: Sequence[TeacherMember], classes: tuple[str, ...], extract: Extractor) -> None:

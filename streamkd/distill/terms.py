@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -30,7 +31,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Term(nn.Module):
+class Term(nn.Module, ABC):
     """One objective of a recipe.
 
     Attributes:
@@ -56,9 +57,9 @@ class Term(nn.Module):
         super().__init__()
         self.options = options
 
+    @abstractmethod
     def forward(self, s: Signals) -> Tensor:
         """Loss per frame `[M]`, or a scalar for relations within the batch."""
-        raise NotImplementedError
 
 
 def known(value: Tensor | None) -> Tensor:

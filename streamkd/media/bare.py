@@ -10,6 +10,7 @@ import av
 import av.error
 
 from streamkd.media.convert import Scaler, to_student_rgb, to_view
+from streamkd.media.sampler import DueGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,19 +73,15 @@ def read_bare(
         context: Any = stream.codec_context
         context.skip_frame = skip_frame
         context.options = {"skip_loop_filter": skip_loop_filter}
-        next_s = 0.0
+        grid = DueGrid(spec.rate_hz)
         began = clock()
         for packet in container.demux(stream):
             demuxed = clock()
             frames = context.decode(packet)
             decoded = clock()
-            due = []
-            for frame in frames:
-                at_s = frame.time or 0.0
-                if at_s >= next_s - 1e-6:
-                    next_s += max(1, int((at_s - next_s) * spec.rate_hz) + 1) / spec.rate_hz
-                    to_view(frame, spec.view_size, keep_aspect=spec.keeps_aspect, scaler=scaler)
-                    due.append(frame)
+            due = [frame for frame in frames if grid.due(frame.time or 0.0)]
+            for frame in due:
+                to_view(frame, spec.view_size, keep_aspect=spec.keeps_aspect, scaler=scaler)
             ended = clock()
             costs.converted += len(due)
             costs.packets += packet.size > 0

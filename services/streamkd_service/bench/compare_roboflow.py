@@ -102,16 +102,9 @@ def run_pipeline(
         over = threading.Timer(start_s + seconds + _CHECK_S, process.kill)
         over.start()
         try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with process.stdin as pipe:
-                json.dump(given, pipe)
-            for line in process.stdout:
-                if line.strip() == "ready":
-                    on_measuring()
-                elif line.startswith('{"began_s"'):
-                    found: dict[str, Any] = json.loads(line)
-                    return found
+            found = _converse(process, given, on_measuring)
+            if found is not None:
+                return found
         finally:
             over.cancel()
             process.kill()
@@ -121,6 +114,23 @@ def run_pipeline(
         errors.seek(0)
         last = (errors.read().strip().splitlines() or ["no word"])[-1]
     raise UnavailableError(f"Roboflow's InferencePipeline failed: {last[:200]}.", hint="Try fewer cameras.")
+
+
+def _converse(
+    process: subprocess.Popen[str], given: Mapping[str, Any], on_measuring: Callable[[], None]
+) -> dict[str, Any] | None:
+    """Tell the runner what to do and listen to it: its result, or None where it ends without one."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin as pipe:
+        json.dump(given, pipe)
+    for line in process.stdout:
+        if line.strip() == "ready":
+            on_measuring()
+        elif line.startswith('{"began_s"'):
+            found: dict[str, Any] = json.loads(line)
+            return found
+    return None
 
 
 __all__ = ["check_environment", "run_pipeline"]

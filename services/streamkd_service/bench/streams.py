@@ -25,6 +25,7 @@ from streamkd_service.bench.live import Answered, LiveWorkers
 from streamkd_service.bench.report import percentile
 from streamkd_service.bench.rtsp import FPS, CameraServer, prepare_content, sent_s
 from streamkd_service.bench.waiting import pass_time
+from streamkd_service.runtime.slots import workers_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +53,7 @@ class StreamsOptions:
         cameras: How many.
         seconds: Measured time, warm-up excluded.
         still: Share of the cameras that show a still scene.
-        workers: Worker processes; 0: as many as there are cores.
+        workers: Worker processes; 0: as many as the service starts for so many cameras.
         floor_s: How long the floor is measured; 0: not at all.
         settings: Keys of every camera's configuration.
     """
@@ -117,7 +118,8 @@ def measure_live(
 ) -> StreamsResult:
     """Serve recordings as cameras, measure the floor, then the live path; see `run_streams`."""
     spec = read_bundle(options.bundle).spec
-    workers = min(options.workers or len(os.sched_getaffinity(0)), options.cameras)
+    processors = len(os.sched_getaffinity(0))
+    workers = min(options.workers or workers_for(options.cameras, processors), options.cameras)
     with CameraServer(recordings) as server:
         floor = None
         if options.floor_s > 0:

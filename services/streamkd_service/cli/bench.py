@@ -74,7 +74,7 @@ def streams(
     seconds: Annotated[float, typer.Option(min=2.0, help="Measured time, warm-up excluded.")] = 60.0,
     minutes: Annotated[float, typer.Option(min=0.0, help="The same in minutes; how memory grows, too.")] = 0.0,
     still: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the cameras that show a still scene.")] = 0.0,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: as the service does.")] = 0,
     rounds: Annotated[int, typer.Option("--rounds", "--runs", min=1, help="Runs, one after the other.")] = 1,
     search: Annotated[
         str, typer.Option(help="LOW:HIGH: the largest number of cameras that holds in every round.")
