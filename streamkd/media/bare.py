@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import av.error
 
-from streamkd.media.convert import Scaler, to_student_rgb, to_view
+from streamkd.media.convert import Scalers, to_student_rgb, to_view
 from streamkd.media.sampler import DueGrid
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_bare(
         OSError: It can't be opened.
     """
     options = {"rtsp_transport": "tcp", "allowed_media_types": "video"} if "://" in url else {}
-    scaler, square_scaler, clock = Scaler(), Scaler(), time.thread_time
+    scalers, clock = Scalers(), time.thread_time
     with av.open(url, options=options, timeout=(_TIMEOUT_S, _TIMEOUT_S)) as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
@@ -81,7 +81,7 @@ def read_bare(
             decoded = clock()
             due = [frame for frame in frames if grid.due(frame.time or 0.0)]
             for frame in due:
-                to_view(frame, spec.view_size, keep_aspect=spec.keeps_aspect, scaler=scaler)
+                to_view(frame, spec.view_size, keep_aspect=spec.keeps_aspect, scalers=scalers)
             ended = clock()
             costs.converted += len(due)
             costs.packets += packet.size > 0
@@ -91,7 +91,7 @@ def read_bare(
             costs.convert_s += ended - decoded
             if square:
                 for frame in due:
-                    to_student_rgb(frame, spec.input_size, square_scaler)
+                    to_student_rgb(frame, spec.input_size, scalers)
                 costs.square_s += clock() - ended
             began = clock()
             if stopped():

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamkd.errors import UnsupportedMediaError
 from streamkd.focus import view_shape
-from streamkd.media.convert import Scaler, to_rgb
+from streamkd.media.convert import Scalers, to_rgb
 from streamkd.media.sampler import DUE_SLACK_S, DueGrid
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _decode(
     stream = container.streams.video[0]
     stream.thread_count = 1
     fps = float(stream.average_rate or 0)
-    grid, scaler = DueGrid(rate_hz), Scaler()
+    grid, scalers = DueGrid(rate_hz), Scalers()
     frames: list[UInt8Array] = []
     times: list[float] = []
     first_s: float | None = None
@@ -126,7 +126,7 @@ def _decode(
             break
         if at_s >= start_s - DUE_SLACK_S and grid.due(at_s):
             size = size or shape(frame.width, frame.height)  # of all frames, also where the video changes its own
-            frames.append(to_rgb(frame, *size, scaler))
+            frames.append(to_rgb(frame, *size, scalers))
             times.append(at_s)
     if not frames:
         where = f" from {start_s:g} s on" if start_s > 0 else ""

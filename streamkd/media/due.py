@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from av.video.reformatter import VideoReformatter
-
-from streamkd.media.convert import Scaler, to_grey, to_view
+from streamkd.media.convert import Scalers, to_grey, to_view
 from streamkd.media.pictures import AvPicture
 from streamkd.media.sampler import Sampler
 from streamkd.media.timestamps import Stamp, TimestampRepair
@@ -25,16 +23,24 @@ class DueFrames:
         size: Height and width of the pictures that the student gets.
         first_segment: Number of the first segment.
         keep_aspect: The picture keeps its proportions, and `size` is its shorter side.
+        scalers: Shared with other cameras; None: of its own.
     """
 
     def __init__(
-        self, camera_id: str, rate_hz: float, size: int, *, first_segment: int = 0, keep_aspect: bool = False
+        self,
+        camera_id: str,
+        rate_hz: float,
+        size: int,
+        *,
+        first_segment: int = 0,
+        keep_aspect: bool = False,
+        scalers: Scalers | None = None,
     ) -> None:
         self._camera_id = camera_id
         self._size, self._keep_aspect = size, keep_aspect
         self._repair = TimestampRepair(first_segment=first_segment)
         self._sampler = Sampler(rate_hz)
-        self._rgb_scaler, self._grey_scaler = Scaler(), VideoReformatter()
+        self._scalers = scalers or Scalers()
         self._shape: tuple[int, int] | None = None
         self._rate_hz = rate_hz
         self._last: tuple[float, float] | None = None  # the last frame's own time and its repaired PTS
@@ -62,8 +68,8 @@ class DueFrames:
             segment=stamp.segment,
             pts_s=stamp.pts_s,
             received_s=decoded.arrived_s,
-            rgb=to_view(decoded.frame, self._size, keep_aspect=self._keep_aspect, scaler=self._rgb_scaler),
-            grey=to_grey(decoded.frame, self._grey_scaler),
+            rgb=to_view(decoded.frame, self._size, keep_aspect=self._keep_aspect, scalers=self._scalers),
+            grey=to_grey(decoded.frame, self._scalers),
             picture=AvPicture(decoded.frame),
             source_pts_s=decoded.raw_pts_s,
         )

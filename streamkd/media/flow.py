@@ -122,8 +122,10 @@ class PacketFlow:
     @property
     def quiet_until_s(self) -> float | None:
         """The source's time before which nothing that arrives is needed; None: everything may be."""
-        if not self._hold or self._last_s is None or self.keyframes_only:
+        if not self._hold or self._last_s is None:
             return None
+        if self.keyframes_only:
+            return self._next_entry_s
         if self.is_still and self._answered:
             entry_s, look_s = self._next_entry_s, self._look_s
             if entry_s is None or look_s is None or not self._last_s < entry_s < look_s:
@@ -135,29 +137,27 @@ class PacketFlow:
         """The frames to analyse now that a picture has arrived; iterate to the end."""
         at_s, last_s = arrival.pts_s, self._last_s
         self._last_s = at_s if at_s is not None else last_s
+        was_still = self.is_still
+        orderly = at_s is not None and (last_s is None or at_s > last_s) and self._hold and not self._decoder.reorders
+        if orderly and at_s is not None and self._stillness is not None:
+            # Sizes are learnt from what is left out, too: a camera that is slowed to keyframes can be found still.
+            self._stillness.packet(arrival.size, at_s, keyframe=arrival.packet.is_keyframe)
         if self._leaves_out(arrival):
             return
+        if orderly and at_s is not None and arrival.entry:
+            self._enter(at_s, was_still=was_still)
         if self.keyframes_only and arrival.entry and at_s is not None:
             # The grid of the rate may never meet a keyframe: each of them is analysed.
             self._let_go(was_still=False)
             self._take(arrival)
             yield from self._decode(only_last=True)
             return
-        if not self._hold or at_s is None or (last_s is not None and at_s <= last_s) or self._decoder.reorders:
+        if not orderly or at_s is None:
             self._take(arrival)
             yield from self._decode()
             return
-        was_still = self.is_still
-        if self._stillness is not None:
-            self._stillness.packet(arrival.size, at_s, keyframe=arrival.packet.is_keyframe)
         if self._look_s is None or at_s >= self._look_s:
             self._look_s = at_s + 1.0 / self._due.rate_hz
-        if arrival.entry:
-            self._let_go(was_still=was_still)
-            self._answered = False
-            self._entries_apart_s = None if self._entry_s is None else at_s - self._entry_s
-            self._entry_s = at_s
-            self._align()
         self._take(arrival)
         if was_still and not self.is_still:
             self.counts.wakes += 1
@@ -187,6 +187,14 @@ class PacketFlow:
             return at_s >= by_s - DUE_SLACK_S
         next_s = self._due.next_source_s
         return next_s is None or at_s >= next_s - DUE_SLACK_S
+
+    def _enter(self, at_s: float, *, was_still: bool) -> None:
+        """An entry has come."""
+        self._let_go(was_still=was_still)
+        self._answered = False
+        self._entries_apart_s = None if self._entry_s is None else at_s - self._entry_s
+        self._entry_s = at_s
+        self._align()
 
     def _align(self) -> None:
         """Once: let the grid of the rate begin with an entry, not with whatever came first of a connection.

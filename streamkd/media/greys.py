@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
-from av.video.reformatter import VideoReformatter
 
 from streamkd.errors import UnsupportedMediaError
-from streamkd.media.convert import to_grey
+from streamkd.media.convert import Scalers, to_grey
 from streamkd.types import UInt8Array
 
 
@@ -19,7 +18,7 @@ def iter_grey(path: Path) -> Iterator[UInt8Array]:
     Raises:
         UnsupportedMediaError: The file is missing, no video, or damaged.
     """
-    scaler = VideoReformatter()
+    scalers = Scalers()
     try:
         with av.open(str(path), mode="r") as container:
             if not container.streams.video:
@@ -27,7 +26,7 @@ def iter_grey(path: Path) -> Iterator[UInt8Array]:
             stream = container.streams.video[0]
             stream.thread_count = 1
             for frame in container.decode(stream):
-                yield to_grey(frame, scaler)
+                yield to_grey(frame, scalers)
     except (av.FFmpegError, OSError) as error:
         raise UnsupportedMediaError(
             f"{path} can't be decoded as a video: {type(error).__name__}.",

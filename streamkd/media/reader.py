@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from streamkd.config import CameraConfig
+    from streamkd.media.convert import Scalers
     from streamkd.media.mailbox import MailboxSet
     from streamkd.media.packets import PacketBuffer
     from streamkd.media.source import Arrival, DecodedFrame, Source, SourceInfo
@@ -76,6 +77,7 @@ class CameraReader:
         rng: For the jitter.
         on_decode_ms: Gets the decoding time of every frame, on the reader's thread.
         packets: Keeps what has just been sent, for event clips.
+        scalers: Shared with other cameras.
         keep_aspect: The picture keeps its proportions, and `size` is its shorter side.
     """
 
@@ -93,6 +95,7 @@ class CameraReader:
         on_decode_ms: Callable[[float], None] | None = None,
         packets: PacketBuffer | None = None,
         keep_aspect: bool = False,
+        scalers: Scalers | None = None,
     ) -> None:
         self._camera = camera
         self._mailboxes = mailboxes
@@ -104,7 +107,12 @@ class CameraReader:
         self.packets = packets
         self._flow_counts = FlowCounts()
         self._due = DueFrames(
-            camera.id, rate_hz, size, first_segment=mailboxes.next_segment(camera.id), keep_aspect=keep_aspect
+            camera.id,
+            rate_hz,
+            size,
+            first_segment=mailboxes.next_segment(camera.id),
+            keep_aspect=keep_aspect,
+            scalers=scalers,
         )
         self._after_s = 0.0
         self._stopped = threading.Event()
@@ -122,6 +130,7 @@ class CameraReader:
         self._arrivals: deque[float] = deque(maxlen=512)
         self._lags = 0
         self._rate_hz, self._pace_wanted = rate_hz, 0
+        self.is_still = False  # the scene, and little of it is decoded
         self._pace_from: float | None = None  # monotonic time of PTS 0 of a recording
         self._shown_state = CameraState.CONNECTING
         self._since_utc: datetime = self._clock.utc()
@@ -247,6 +256,7 @@ class CameraReader:
             frames_before = self._stats.frames
             for frame in flow.push(arrival):
                 self._deliver(frame)
+            self.is_still = flow.is_still
             if flow.holds or self._stats.frames > frames_before:
                 self._saw(arrival.arrived_s, decoded=self._stats.frames > frames_before)
             if nap is not None and gate is not None:
@@ -309,6 +319,7 @@ class CameraReader:
             self._sight.restart()
             self._arrivals.clear()
             self._latest, self._pace_from = None, None
+            self.is_still = False
             self._detail = str(error)
             self._lags += isinstance(error, LaggingError)
             self._link = self._transition(Signal.FAILED, now_s, error.reason)

@@ -54,9 +54,9 @@ def test_the_floor_converts_to_what_the_student_asks_for(clip, monkeypatch):
     asked = set()
     real = bare.to_view
 
-    def seen(frame, size, *, keep_aspect, scaler):
+    def seen(frame, size, *, keep_aspect, scalers):
         asked.add((size, keep_aspect))
-        return real(frame, size, keep_aspect=keep_aspect, scaler=scaler)
+        return real(frame, size, keep_aspect=keep_aspect, scalers=scalers)
 
     monkeypatch.setattr(bare, "to_view", seen)
     read_bare(clip, BareCosts(), spec=SPEC, stopped=lambda: False)

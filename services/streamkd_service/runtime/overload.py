@@ -4,8 +4,9 @@ A camera has one of four paces: the student's rate, half of it, a quarter, keyfr
 the lowest priority go down a pace each in turn, all of them to the last before the next priority is touched; when there
 is room again they come back the other way round, slower than they went.
 
-Whether there is room for more is only known once it was tried. So rates come back a little at a time, and each time
-that was too much, the next try comes twice as late.
+Whether there is room for more is only known once it was tried. So rates come back a little at a time, then twice as
+much at a time for as long as that goes well; each time that it was too much, the next try is small again, and comes
+twice as late.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _LASTING_S = 1.0  # of pressure: a hiccup is none
 _HOLD_S = 1.5  # a change has to show before the next one
 _CALM_S, _LONGEST_CALM_S = 2.0, 60.0  # without pressure before anything comes back
 _TRIED_S = 6.0  # pressure so soon after a rise is the rise's fault
-_DOWN_SHARE, _UP_SHARE = 0.1, 0.04  # of all paces, at a time: what comes back costs most while it learns to be still
+_DOWN_SHARE, _UP_SHARE, _MOST_UP_SHARE = 0.1, 0.04, 0.16  # of all paces, at a time
 
 
 class Governor:
@@ -36,20 +37,25 @@ class Governor:
         self._high_since_s: float | None = None
         self._raised_s = float("-inf")
         self._calm_s = _CALM_S
+        self._up_share = _UP_SHARE
+        self._most = 0  # paces that there were to take
 
     def step(self, pressure: float, priorities: Mapping[str, int], now_s: float) -> dict[str, int]:
         """Judge the present pressure; called a few times a second.
 
         Args:
             pressure: The p95 latency of the last seconds as a share of the limit; 1 and above where frames were lost.
-            priorities: Of every camera; a higher one keeps its rate longer.
+            priorities: Of every camera whose rate may be lowered; a higher one keeps its rate longer. They may be
+                others each time: the same share of the paces stays taken.
             now_s: Monotonic time.
 
         Returns:
-            The pace of every camera: 0 is the student's rate, `SLOWEST` keyframes only.
+            The pace of each of them: 0 is the student's rate, `SLOWEST` keyframes only.
         """
         most = SLOWEST * len(priorities)
-        self._lowered = min(self._lowered, most)
+        if self._most != most:
+            self._lowered = round(self._lowered * most / self._most) if self._most else 0
+            self._most = most
         if self._pressed_s is None or pressure > _LOW:
             self._pressed_s = now_s
         if pressure <= _HIGH:
@@ -64,8 +70,10 @@ class Governor:
             self._changed_s = now_s
             if now_s - self._raised_s <= _TRIED_S:
                 self._calm_s, self._raised_s = min(_LONGEST_CALM_S, 2.0 * self._calm_s), float("-inf")
+            self._up_share = _UP_SHARE
         elif self._lowered and now_s - max(self._pressed_s, self._changed_s) >= self._calm_s:
-            self._lowered = max(0, self._lowered - max(1, round(_UP_SHARE * most)))
+            self._lowered = max(0, self._lowered - max(1, round(self._up_share * most)))
+            self._up_share = min(_MOST_UP_SHARE, 2.0 * self._up_share)
             self._changed_s = self._raised_s = now_s
         elif not self._lowered and now_s - max(self._pressed_s, self._changed_s) >= _LONGEST_CALM_S:
             self._calm_s = _CALM_S

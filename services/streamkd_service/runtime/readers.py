@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from streamkd.errors import NotFoundError, UnavailableError
+from streamkd.media.convert import Scalers
 from streamkd.media.reader import CameraReader
 from streamkd.types import CameraState, CameraStatus, DropReason
 from streamkd_service.runtime.ports import CameraTotals
@@ -33,7 +34,8 @@ _CONNECTION_FIELDS = (
     "skip_loop_filter",
     "skip_still",
 )
-_APART_S = 0.04
+# Until a camera is known to be still it is decoded in full; a hundred that begin at once would be an overload.
+_APART_S = 0.1
 # While frames arrive, what the student says about them is shown, whatever else is wrong with the picture.
 _ANSWERED = frozenset(
     {CameraState.ONLINE, CameraState.WARMING, CameraState.FROZEN, CameraState.BLACK, CameraState.COVERED}
@@ -89,6 +91,7 @@ class ReaderPool:
         self._clock = clock
         self._running: dict[str, _Running] = {}
         self._before: dict[str, CameraTotals] = {}  # of readers that were stopped: counts never fall
+        self._scalers = Scalers()
         self._lock = threading.Lock()
         self.spec: StudentSpec | None = None  # set before the first reader starts
         self.max_frame_age_s = 0.5
@@ -116,6 +119,7 @@ class ReaderPool:
                 max_frame_age_s=self.max_frame_age_s,
                 keep_aspect=self.spec.keeps_aspect,
                 on_decode_ms=self._decode_ms.observe,
+                scalers=self._scalers,
                 packets=None if self.packets is None else self.packets(),
             )
             with self._lock:
@@ -123,15 +127,13 @@ class ReaderPool:
             reader.start(after_s=number * _APART_S)
 
     def slow_down(self, paces: Mapping[str, int]) -> None:
-        """Set the pace of every camera; see `streamkd_service.runtime.overload`."""
-        for name, pace in paces.items():
-            running = self._running.get(name)
-            if running is not None:
-                running.reader.slow_down(pace)
+        """Set the pace of every camera, 0 where none is named; see `streamkd_service.runtime.overload`."""
+        for name, running in self._running.items():
+            running.reader.slow_down(paces.get(name, 0))
 
     def priorities(self) -> dict[str, int]:
-        """Of every camera that runs."""
-        return {name: running.config.priority for name, running in self._running.items()}
+        """Of every camera that would cost less at a lower rate: not of those whose scene is still."""
+        return {name: running.config.priority for name, running in self._running.items() if not running.reader.is_still}
 
     def remember(self, configs: Iterable[CameraConfig]) -> None:
         """Settings that need no new connection have been taken over."""
