@@ -5,8 +5,8 @@ the lowest priority go down a pace each in turn, all of them to the last before 
 is room again they come back the other way round, slower than they went.
 
 Whether there is room for more is only known once it was tried. So rates come back a little at a time, then twice as
-much at a time for as long as that goes well; each time that it was too much, the next try is small again, and comes
-twice as late.
+much at a time and a little sooner for as long as that goes well; each time that it was too much, the next try is small
+again, and comes twice as late.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 SLOWEST = 3  # the pace of keyframes only; pace p below that is the student's rate / 2 ** p
 _HIGH, _LOW = 0.8, 0.7  # p95 latency as a share of the limit beyond which frames are dropped
-_LASTING_S = 1.0  # of pressure: a hiccup is none
+_LASTING_S = 2.5  # of pressure; longer than the span it is measured over, in which one hiccup shows all the time
 _HOLD_S = 1.5  # a change has to show before the next one
 _CALM_S, _LONGEST_CALM_S = 2.0, 60.0  # without pressure before anything comes back
+_SOONER = 0.7
 _TRIED_S = 6.0  # pressure so soon after a rise is the rise's fault
-_DOWN_SHARE, _UP_SHARE, _MOST_UP_SHARE = 0.1, 0.04, 0.16  # of all paces, at a time
+# Of all paces, at a time. Down: at the limit of what is bearable, and at most; it grows with the pressure in between.
+_LEAST_DOWN_SHARE, _MOST_DOWN_SHARE, _DOWN_BY_PRESSURE = 0.03, 0.3, 0.5
+_UP_SHARE, _MOST_UP_SHARE = 0.04, 0.16
 
 
 class Governor:
@@ -65,7 +68,7 @@ class Governor:
         lasting = self._high_since_s is not None and now_s - self._high_since_s >= _LASTING_S
         if lasting and now_s - self._changed_s >= _HOLD_S:
             # The harder it is pressed the more is let go at once.
-            share = _DOWN_SHARE * min(3.0, pressure / _HIGH)
+            share = min(_MOST_DOWN_SHARE, _LEAST_DOWN_SHARE + _DOWN_BY_PRESSURE * (pressure - _HIGH))
             self._lowered = min(most, self._lowered + ceil(share * most))
             self._changed_s = now_s
             if now_s - self._raised_s <= _TRIED_S:
@@ -74,6 +77,8 @@ class Governor:
         elif self._lowered and now_s - max(self._pressed_s, self._changed_s) >= self._calm_s:
             self._lowered = max(0, self._lowered - max(1, round(self._up_share * most)))
             self._up_share = min(_MOST_UP_SHARE, 2.0 * self._up_share)
+            if now_s - self._raised_s < float("inf"):  # the rise before this one went well
+                self._calm_s = max(_CALM_S, _SOONER * self._calm_s)
             self._changed_s = self._raised_s = now_s
         elif not self._lowered and now_s - max(self._pressed_s, self._changed_s) >= _LONGEST_CALM_S:
             self._calm_s = _CALM_S
