@@ -39,8 +39,11 @@ def frame_energy(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDA
 
     Smoothed over 3 x 3 cells first, because noise is finer than people.
     """
-    width = before.shape[1]
-    padded = np.pad(after - before, 1, mode="edge")
+    height, width = before.shape
+    padded = np.empty((height + 2, width + 2), np.float32)  # numpy's own padding takes longer than everything else
+    np.subtract(after, before, out=padded[1:-1, 1:-1])
+    padded[0], padded[-1] = padded[1], padded[-2]
+    padded[:, 0], padded[:, -1] = padded[:, 1], padded[:, -2]
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     smooth = (rows[:, :width] + rows[:, 1 : width + 1] + rows[:, 2:]) / np.float32(9.0)
     return np.asarray(np.maximum(np.abs(smooth) - NOISE_LEVELS, 0.0), dtype=np.float32)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Of the last answer about a still scene, when the next frame is analysed: so that no answer is older than 2 s when the
 # next one comes, which may take 0.2 s longer than the one before.
 MAX_AGE_S = 1.8
+_OLDEST_S, _SOONEST_S, _SPREAD = 2.0, 1.4, 1.2
 _HOLD_PICTURES = 300
 _HOLD_BYTES = 8 << 20
 
@@ -66,6 +67,15 @@ def answer_by_s(analysed_s: float, entry_s: float | None, max_age_s: float) -> f
     return entry_s - max_age_s * (ceil((entry_s - analysed_s) / max_age_s - DUE_SLACK_S) - 1)
 
 
+def max_age_s(latency_p95_s: float) -> float:
+    """When a still scene is looked at again, so that no answer is 2 s old when the next one is there.
+
+    Args:
+        latency_p95_s: How long the slower answers take: the next one may, where the last one did not.
+    """
+    return min(MAX_AGE_S, max(_SOONEST_S, _OLDEST_S - _SPREAD * latency_p95_s))
+
+
 class PacketFlow:
     """One connection's flow; used by the reader's thread.
 
@@ -97,7 +107,7 @@ class PacketFlow:
         self._hold = hold
         self.keyframes_only = keyframes_only  # may change at any time
         self._whole = True  # nothing that later pictures refer to was left out
-        self._max_age_s = max_age_s
+        self.max_age_s = max_age_s  # may change at any time
         self._held: list[Arrival] = []
         self._held_bytes = 0
         self._last_s: float | None = None  # PTS of the last picture
@@ -206,7 +216,7 @@ class PacketFlow:
             self._due.restart_grid()
 
     def _answer_by_s(self, analysed_s: float) -> float:
-        return answer_by_s(analysed_s, self._next_entry_s, self._max_age_s)
+        return answer_by_s(analysed_s, self._next_entry_s, self.max_age_s)
 
     @property
     def _next_entry_s(self) -> float | None:
@@ -259,4 +269,4 @@ class PacketFlow:
         return largest_cell(grey, before) if watch.wants_picture else float("inf")
 
 
-__all__ = ["MAX_AGE_S", "Decoder", "FlowCounts", "PacketFlow", "answer_by_s"]
+__all__ = ["MAX_AGE_S", "Decoder", "FlowCounts", "PacketFlow", "answer_by_s", "max_age_s"]

@@ -16,7 +16,7 @@ import numpy as np
 from streamkd.clock import Clock, SystemClock
 from streamkd.errors import SourceError
 from streamkd.media.due import DueFrames
-from streamkd.media.flow import FlowCounts, PacketFlow
+from streamkd.media.flow import MAX_AGE_S, FlowCounts, PacketFlow
 from streamkd.media.freshness import DRIFT, LOOSE_DRIFT, FreshnessGate, LaggingError
 from streamkd.media.liveness import SightWatch, StallWatch
 from streamkd.media.nap import Nap
@@ -131,6 +131,7 @@ class CameraReader:
         self._lags = 0
         self._rate_hz, self._pace_wanted = rate_hz, 0
         self.is_still = False  # the scene, and little of it is decoded
+        self.max_age_s = MAX_AGE_S  # of an answer about a still scene, when it is looked at again
         self._pace_from: float | None = None  # monotonic time of PTS 0 of a recording
         self._shown_state = CameraState.CONNECTING
         self._since_utc: datetime = self._clock.utc()
@@ -253,6 +254,7 @@ class CameraReader:
             slow = self._pace_wanted
             self._due.set_rate(self._rate_hz / 2 ** min(slow, KEYFRAMES_PACE - 1))
             flow.keyframes_only = slow >= KEYFRAMES_PACE or self._camera.decode == "keyframes"
+            flow.max_age_s = self.max_age_s
             frames_before = self._stats.frames
             for frame in flow.push(arrival):
                 self._deliver(frame)
@@ -260,7 +262,7 @@ class CameraReader:
             if flow.holds or self._stats.frames > frames_before:
                 self._saw(arrival.arrived_s, decoded=self._stats.frames > frames_before)
             if nap is not None and gate is not None:
-                nap.saw(arrival.pts_s, arrival.waited_s)
+                nap.saw(arrival.pts_s, arrival.arrived_s - arrival.waited_s, arrival.waited_s)
                 self._sleep(nap, gate, flow.quiet_until_s)
 
     def _sleep(self, nap: Nap, gate: FreshnessGate, until_source_s: float | None) -> None:

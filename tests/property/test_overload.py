@@ -82,3 +82,27 @@ def test_a_rise_that_was_too_much_is_tried_again_later_each_time():
 @given(fleet=fleets)
 def test_a_hiccup_slows_nobody(fleet):
     assert not any(any(found.values()) for found in run(Governor(), fleet, [0.1, 3.0, 3.0, 0.1] * 20))
+
+
+def test_rates_come_back_ever_faster_while_that_goes_well():
+    governor, fleet = Governor(), {f"cam-{n}": 0 for n in range(100)}
+    lowered = [sum(found.values()) for found in run(governor, fleet, [3.0] * 100 + [0.1] * 200)][100:]
+    rises = [before - after for before, after in pairwise(lowered) if after < before]
+    assert rises[:4] == [12, 24, 48, 48]
+    assert lowered[int(30.0 / EVERY_S)] == 0
+
+
+def test_the_share_that_is_taken_stays_when_cameras_leave_because_they_are_still():
+    governor, fleet = Governor(), {f"cam-{n}": 0 for n in range(60)}
+    taken = sum(run(governor, fleet, [1.0] * 20)[-1].values())
+    moving = dict(list(fleet.items())[:12])
+    assert sum(governor.step(0.75, moving, 6.0).values()) == round(taken * 12 / 60)
+    assert governor.step(0.75, {}, 6.3) == {}
+
+
+def test_the_harder_it_is_pressed_the_more_is_let_go():
+    fleet = {f"cam-{n}": 0 for n in range(100)}
+    first = [sum(run(Governor(), fleet, [pressure] * 10)[-1].values()) for pressure in (0.81, 1.0, 1.2, 5.0)]
+    assert first == sorted(first)
+    assert first[0] == 11
+    assert first[-1] == 90

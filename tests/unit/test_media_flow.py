@@ -16,7 +16,7 @@ from streamkd.clock import FakeClock, SystemClock
 from streamkd.config import CameraConfig, EventsConfig
 from streamkd.engine import open_engine
 from streamkd.media.due import DueFrames
-from streamkd.media.flow import FlowCounts, PacketFlow
+from streamkd.media.flow import FlowCounts, PacketFlow, max_age_s
 from streamkd.media.scenes import Part, measure_scene, write_scenes
 from streamkd.media.source import Arrival, DecodedFrame, open_recording
 from streamkd.media.stillness import Stillness
@@ -27,7 +27,13 @@ REPOSITORY = Path(streamkd.__file__).parents[1]
 CLIPS = REPOSITORY / "tests" / "data" / "demo"
 STILL = {"V726w0IKCp4": "nofi097.mp4"}  # by source: a clip with little but background; elsewhere nofi003
 FPS, GOP = 15, 30
-PICTURE = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
+
+
+def picture(level):
+    return av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
+
+
+PICTURE = picture(90)
 
 
 @dataclass
@@ -247,3 +253,37 @@ def test_keyframes_that_the_grid_does_not_meet_are_analysed_all_the_same():
     due = DueFrames("cam", 0.3, 32)
     subject = PacketFlow(camera, due, lambda decoded: [decoded], FlowCounts(), keyframes_only=True)
     assert numbers(feed(subject, [camera.arrival(n) for n in range(125)])) == [0, 30, 60, 90, 120]
+
+
+def test_a_camera_that_is_slowed_to_keyframes_is_found_still():
+    camera, counts = Camera(), FlowCounts()
+    subject = flow(camera, counts, stillness=Stillness(), keyframes_only=True)
+    feed(subject, [camera.arrival(n) for n in range(10 * FPS)])
+    assert subject.is_still
+    assert camera.decoded == [0, 30, 60, 90, 120]
+    subject.keyframes_only = False
+    frames = feed(subject, [camera.arrival(n) for n in range(10 * FPS, 20 * FPS)])
+    assert len(frames) == 10  # two a group of pictures, not ten
+
+
+def test_a_camera_that_is_slowed_to_keyframes_and_moves_is_not_found_still():
+    camera = Camera()
+    levels = iter(np.tile([60, 120], 50))
+    camera.decode = lambda arrival: iter(
+        [DecodedFrame(picture(next(levels)), arrival.pts_s, arrival.arrived_s, 0.0, 0.1)]
+    )
+    subject = flow(camera, stillness=Stillness(), keyframes_only=True)
+    feed(subject, [camera.arrival(n) for n in range(20 * FPS)])
+    assert not subject.is_still
+
+
+def test_while_only_keyframes_are_wanted_the_reader_may_sleep_until_the_next():
+    camera = Camera()
+    subject = flow(camera, keyframes_only=True)
+    feed(subject, [camera.arrival(n) for n in range(GOP + 5)])
+    assert subject.quiet_until_s == pytest.approx(2 * GOP / FPS)
+
+
+@pytest.mark.parametrize(("latency_s", "age_s"), [(0.0, 1.8), (0.15, 1.8), (0.25, 1.7), (0.4, 1.52), (3.0, 1.4)])
+def test_the_longer_answers_take_the_sooner_a_still_scene_is_looked_at_again(latency_s, age_s):
+    assert max_age_s(latency_s) == pytest.approx(age_s)

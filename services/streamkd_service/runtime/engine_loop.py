@@ -28,6 +28,7 @@ _CALM, _BUSY = 0.3, 0.7  # share of the time that the loop is busy
 _MACHINE_CALM, _MACHINE_BUSY = 0.55, 0.85  # share of the machine's processors
 _LOAD_WINDOW_S = 2.0
 _LATENCIES, _PRESSURE_WINDOW_S = 1024, 2.0
+_SILENT_S = 1.0  # of a camera without an answer for so long, a late one is better than none
 _ROOM, _NO_PRESSURE = 0.7, 0.5  # below this share, frames are not late for want of time
 
 
@@ -143,14 +144,18 @@ class EngineLoop:
             answers.gone = True
             self._outbox.add(self.pipeline.camera_gone(camera_id))
 
+    def latency_p95_s(self, now_s: float) -> float:
+        """From a frame's arrival to its answer, of the last two seconds, dropped frames included; 0 if idle."""
+        recent = sorted(ms for at_s, ms in tuple(self._latencies) if now_s - at_s <= _PRESSURE_WINDOW_S)
+        return recent[int(0.95 * (len(recent) - 1))] / 1e3 if recent else 0.0
+
     def pressure(self, now_s: float) -> float:
         """The p95 latency of the last two seconds, as a share of the age at which frames are dropped; 0 if idle.
 
         Where neither the loop nor the machine is busy, frames come late in bursts (the keyframes of many cameras at
         once), and lower rates would not help: then it is small, whatever the latency.
         """
-        recent = sorted(ms for at_s, ms in tuple(self._latencies) if now_s - at_s <= _PRESSURE_WINDOW_S)
-        pressure = recent[int(0.95 * (len(recent) - 1))] / (1e3 * self.max_frame_age_s) if recent else 0.0
+        pressure = self.latency_p95_s(now_s) / self.max_frame_age_s
         has_room = max(self._load.share, self.machine_load) < _ROOM
         return min(pressure, _NO_PRESSURE) if has_room else pressure
 
@@ -205,7 +210,8 @@ class EngineLoop:
         fresh = []
         for frame in frames:
             # What is caught up on is old by its nature; the mailbox bounds how much of it there is.
-            if frame.caught_up or began_s - frame.received_s <= self.max_frame_age_s:
+            in_time = began_s - frame.received_s <= self.max_frame_age_s
+            if in_time or frame.caught_up or self._has_no_recent_answer(frame):
                 fresh.append(frame)
             else:
                 self._of(frame.camera_id).drop(DropReason.STALE)
@@ -221,6 +227,11 @@ class EngineLoop:
             self._remember(by_camera[result.camera_id], result, ended_s)
         if self._on_results is not None:
             self._on_results(fresh, results)
+
+    def _has_no_recent_answer(self, frame: Frame) -> bool:
+        """Of a still scene, or a camera slowed to keyframes, one frame dropped would be seconds without an answer."""
+        answers = self.answers.get(frame.camera_id)
+        return answers is None or frame.received_s - answers.received_s > _SILENT_S
 
     def _remember(self, frame: Frame, result: FrameResult, ended_s: float) -> None:
         latency_ms = (ended_s - frame.received_s) * 1e3

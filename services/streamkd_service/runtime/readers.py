@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from streamkd.errors import NotFoundError, UnavailableError
 from streamkd.media.convert import Scalers
+from streamkd.media.flow import max_age_s
 from streamkd.media.reader import CameraReader
 from streamkd.types import CameraState, CameraStatus, DropReason
 from streamkd_service.runtime.ports import CameraTotals
@@ -130,6 +131,11 @@ class ReaderPool:
         """Set the pace of every camera, 0 where none is named; see `streamkd_service.runtime.overload`."""
         for name, running in self._running.items():
             running.reader.slow_down(paces.get(name, 0))
+
+    def expect_latency(self, latency_p95_s: float) -> None:
+        """Still scenes are looked at the sooner, the longer an answer may take."""
+        for running in self._running.values():
+            running.reader.max_age_s = max_age_s(latency_p95_s)
 
     def priorities(self) -> dict[str, int]:
         """Of every camera that would cost less at a lower rate: not of those whose scene is still."""

@@ -298,6 +298,7 @@ class Worker:
             _log.warning("overload" if slowed else "overload is over", worker=self.worker_id, slowed_cameras=slowed)
         self._slowed = slowed
         self._readers.slow_down(paces)
+        self._readers.expect_latency(self._loop.latency_p95_s(now_s))
 
     def _use(self, engine: InferenceEngine, wanted: Assignment) -> None:
         """On the loop's thread: begin with a model, or move over to another."""

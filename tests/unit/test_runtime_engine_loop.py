@@ -1,0 +1,97 @@
+"""The engine loop: what is dropped for coming too late, how pressure is told, how long a batch gathers."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from streamkd.clock import SystemClock
+from streamkd.media.mailbox import MailboxSet
+from streamkd.types import DropReason, Frame, FrameResult
+from streamkd_service.runtime.engine_loop import EngineLoop, gather_s
+from streamkd_service.runtime.outbox import Outbox
+
+NOTHING = np.zeros((1, 1, 3), np.uint8)
+
+
+class Pipeline:
+    """Answers every frame."""
+
+    def process(self, frames):
+        return [
+            FrameResult(
+                camera_id=frame.camera_id,
+                segment=frame.segment,
+                pts_s=frame.pts_s,
+                warming=False,
+                scores={},
+                action="",
+                action_score=0.0,
+                forecast=(),
+                anomaly_score=None,
+                model_version="v",
+            )
+            for frame in frames
+        ]
+
+
+@pytest.fixture
+def loop():
+    made = EngineLoop(MailboxSet(), Outbox(), SystemClock())
+    made.pipeline = Pipeline()
+    made.start()
+    yield made
+    made.stop()
+
+
+def give(loop, age_s, *, camera_id="cam", caught_up=False):
+    """Leave a frame that arrived a while ago; returns once the loop has seen it."""
+    before = seen(loop, camera_id)
+    received_s = time.monotonic() - age_s
+    loop._mailboxes.put(Frame(camera_id, 0, received_s, received_s, NOTHING, NOTHING[..., 0], caught_up=caught_up))
+    end_s = time.monotonic() + 5.0
+    while seen(loop, camera_id) == before:
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+def seen(loop, camera_id):
+    answers = loop.answers.get(camera_id)
+    return (0, 0) if answers is None else (answers.analysed, answers.dropped.get(DropReason.STALE, 0))
+
+
+def test_what_comes_too_late_is_dropped(loop):
+    give(loop, 0.0)
+    give(loop, 0.6)
+    assert seen(loop, "cam") == (1, 1)
+
+
+def test_a_late_frame_is_better_than_seconds_without_an_answer(loop):
+    give(loop, 2.5)
+    give(loop, 0.9)  # arrived 1.6 s after the last one that was analysed
+    assert seen(loop, "cam") == (2, 0)
+    give(loop, 0.6)  # 0.3 s after
+    assert seen(loop, "cam") == (2, 1)
+
+
+def test_what_is_caught_up_on_is_old_by_its_nature(loop):
+    give(loop, 0.0)
+    give(loop, 3.0, caught_up=True)
+    assert seen(loop, "cam") == (2, 0)
+
+
+def test_pressure_is_the_latency_as_a_share_of_what_a_frame_may_be_late(loop):
+    give(loop, 0.4)
+    now_s = time.monotonic()
+    assert loop.latency_p95_s(now_s) == pytest.approx(0.4, abs=0.15)
+    assert loop.pressure(now_s) <= 0.5  # the loop and the machine have room
+    loop.machine_load = 0.9
+    assert loop.pressure(now_s) == pytest.approx(0.8, abs=0.3)
+    assert loop.pressure(now_s + 10.0) == 0.0
+
+
+@pytest.mark.parametrize(("load", "machine", "expected_s"), [(0, 0, 0.01), (1, 0, 0.09), (0, 1, 0.09), (0.5, 0, 0.05)])
+def test_batches_gather_longer_where_there_is_no_room(load, machine, expected_s):
+    assert gather_s(load, machine) == pytest.approx(expected_s)
