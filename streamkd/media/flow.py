@@ -148,21 +148,22 @@ class PacketFlow:
         at_s, last_s = arrival.pts_s, self._last_s
         self._last_s = at_s if at_s is not None else last_s
         was_still = self.is_still
-        orderly = at_s is not None and (last_s is None or at_s > last_s) and self._hold and not self._decoder.reorders
-        if orderly and at_s is not None and self._stillness is not None:
+        if not self._hold or self._decoder.reorders or (at_s is not None and last_s is not None and at_s <= last_s):
+            at_s = None  # when it is shown can't be told from its place
+        if self._stillness is not None and at_s is not None:
             # Sizes are learnt from what is left out, too: a camera that is slowed to keyframes can be found still.
             self._stillness.packet(arrival.size, at_s, keyframe=arrival.packet.is_keyframe)
         if self._leaves_out(arrival):
             return
-        if orderly and at_s is not None and arrival.entry:
+        if arrival.entry and at_s is not None:
             self._enter(at_s, was_still=was_still)
-        if self.keyframes_only and arrival.entry and at_s is not None:
+        if self.keyframes_only and arrival.entry and arrival.pts_s is not None:
             # The grid of the rate may never meet a keyframe: each of them is analysed.
             self._let_go(was_still=False)
             self._take(arrival)
             yield from self._decode(only_last=True)
             return
-        if not orderly or at_s is None:
+        if at_s is None:
             self._take(arrival)
             yield from self._decode()
             return

@@ -77,7 +77,7 @@ class Governor:
         elif self._lowered and now_s - max(self._pressed_s, self._changed_s) >= self._calm_s:
             self._lowered = max(0, self._lowered - max(1, round(self._up_share * most)))
             self._up_share = min(_MOST_UP_SHARE, 2.0 * self._up_share)
-            if now_s - self._raised_s < float("inf"):  # the rise before this one went well
+            if self._raised_s > float("-inf"):  # the rise before this one went well
                 self._calm_s = max(_CALM_S, _SOONER * self._calm_s)
             self._changed_s = self._raised_s = now_s
         elif not self._lowered and now_s - max(self._pressed_s, self._changed_s) >= _LONGEST_CALM_S:
