@@ -4,9 +4,6 @@ A reader that sleeps until a picture is expected finds it lying there whenever i
 since when. What it takes for the time of arrival is then its own time of waking, the next picture is expected as late,
 and a delay from the first busy second of a connection would last as long as the connection. So one that found its
 picture lying there wakes earlier the next time, until it has to wait again and sees the true time.
-
-Unless it was late itself: on a busy machine every picture lies there, which says nothing about when it came. Waking
-earlier would only mean waking more often, and keep the machine busy.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 EARLY_S, EARLIEST_S = 0.002, 0.4
 _STEP_S, _BACK = 0.02, 0.5
 _READY_S = 0.0005  # reading that took no longer found the picture lying there
-_ON_TIME_S = 0.01  # a reader that asks so long after a picture was expected is no longer early
 # What the socket collects stays small; a nap that is shorter than a few context switches saves nothing.
 _LONGEST_S, _SHORTEST_S = 0.25, 0.01
 
@@ -29,7 +25,6 @@ class Nap:
     def __init__(self, longest_s: float = _LONGEST_S) -> None:
         self._longest_s = min(longest_s, _LONGEST_S)
         self._until_source_s: float | None = None
-        self._expected_s = 0.0
         self.early_s = EARLY_S
 
     def length_s(self, until_source_s: float, expected_s: float, now_s: float) -> float:
@@ -43,23 +38,21 @@ class Nap:
         length_s = min(expected_s - self.early_s - now_s, self._longest_s)
         if length_s <= _SHORTEST_S:
             return 0.0
-        self._until_source_s, self._expected_s = until_source_s, expected_s
+        self._until_source_s = until_source_s
         return length_s
 
-    def saw(self, pts_s: float | None, asked_s: float, waited_s: float) -> None:
+    def saw(self, pts_s: float | None, waited_s: float) -> None:
         """A picture has arrived.
 
         Args:
             pts_s: Its own time.
-            asked_s: Monotonic time at which it was asked for.
             waited_s: How long reading had to wait for it.
         """
         if self._until_source_s is None or pts_s is None or pts_s < self._until_source_s:
             return  # lay there, as it was meant to
         self._until_source_s = None
         if waited_s < _READY_S:
-            if asked_s <= self._expected_s + _ON_TIME_S:
-                self.early_s = min(EARLIEST_S, self.early_s + _STEP_S)
+            self.early_s = min(EARLIEST_S, self.early_s + _STEP_S)
         else:
             self.early_s = max(EARLY_S, self.early_s * _BACK)
 

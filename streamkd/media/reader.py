@@ -262,7 +262,7 @@ class CameraReader:
             if flow.holds or self._stats.frames > frames_before:
                 self._saw(arrival.arrived_s, decoded=self._stats.frames > frames_before)
             if nap is not None and gate is not None:
-                nap.saw(arrival.pts_s, arrival.arrived_s - arrival.waited_s, arrival.waited_s)
+                nap.saw(arrival.pts_s, arrival.waited_s)
                 self._sleep(nap, gate, flow.quiet_until_s)
 
     def _sleep(self, nap: Nap, gate: FreshnessGate, until_source_s: float | None) -> None:

@@ -17,7 +17,7 @@ def live(nap, *, true_delay_s, known_delay_s, pictures=100):
         woke_s = now_s + nap.length_s(pts_s, pts_s + believed_s, now_s)
         there_s = pts_s + true_delay_s
         now_s = max(woke_s, there_s)
-        nap.saw(pts_s, woke_s, now_s - woke_s)
+        nap.saw(pts_s, now_s - woke_s)
         believed_s = min(believed_s, now_s - pts_s)
     return believed_s
 
@@ -48,7 +48,7 @@ def test_what_is_about_to_come_is_waited_for_in_the_kernel():
 def test_pictures_that_are_not_needed_may_lie_there():
     nap = Nap()
     nap.length_s(1.0, 10.2, 10.0)
-    nap.saw(0.93, 10.19, 0.0)
+    nap.saw(0.93, 0.0)
     assert nap.early_s == EARLY_S
 
 
@@ -56,13 +56,5 @@ def test_however_often_it_is_late_it_does_not_give_up_sleeping_for_good():
     nap = Nap()
     for number in range(100):
         nap.length_s(float(number), 1000.0, 0.0)
-        nap.saw(float(number), 0.25, 0.0)
+        nap.saw(float(number), 0.0)
     assert nap.early_s == EARLIEST_S
-
-
-def test_a_reader_that_is_late_itself_learns_nothing_from_what_lies_there():
-    nap = Nap()
-    for number in range(100):
-        nap.length_s(float(number), 10.2, 10.0)
-        nap.saw(float(number), 10.25, 0.0)
-    assert nap.early_s == EARLY_S
