@@ -87,8 +87,9 @@ def test_counts_add_up(tmp_path):
 
 
 def test_status_and_snapshot(tmp_path):
-    with reading(str(make_clip(tmp_path / "c.mp4", frames=150))) as (reader, boxes):
-        assert reader.status().state is CameraState.CONNECTING
+    url = str(make_clip(tmp_path / "c.mp4", frames=150))
+    assert CameraReader(camera(url), MailboxSet(), 5.0, 32).status().state is CameraState.CONNECTING
+    with reading(url) as (reader, boxes):
         take(boxes, 3)
         status = reader.status()
         assert (status.state, status.codec, status.width, status.height) == (CameraState.ONLINE, "h264", 320, 240)

@@ -36,8 +36,8 @@ _CONNECTION_FIELDS = (
     "skip_still",
 )
 # Until a camera is known to be still it is decoded in full; a hundred that begin at once would be an overload. And many
-# cameras start to send when they are asked to: this is the golden section of 0.2 s, so that neither their due frames (at
-# 5 a second) nor their keyframes come in step ever after. 0.1 s would make two crowds of them.
+# cameras start to send when they are asked to: this is the golden section of 0.2 s, so that neither their due frames
+# (at 5 a second) nor their keyframes come in step ever after. 0.1 s would make two crowds of them.
 _APART_S = 0.0764
 # While frames arrive, what the student says about them is shown, whatever else is wrong with the picture.
 _ANSWERED = frozenset(
