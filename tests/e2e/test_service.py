@@ -51,9 +51,10 @@ def test_events_have_their_snapshot(service):
 
 def test_the_stream_tells_of_new_events(service):
     for message in service.api.stream():
-        if message.topic == "event":
-            assert message.data["camera_id"] in LIVE
+        # In whatever order tests run: a camera that another one has just removed ends its event late.
+        if message.topic == "event" and message.data["camera_id"] in LIVE:
             return
+    pytest.fail("The stream ended without an event of a live camera.")
 
 
 def test_a_live_snapshot_is_a_picture(service):
