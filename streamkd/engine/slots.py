@@ -1,4 +1,4 @@
-"""What engines have in common: batches are padded to one of a few sizes, each with memory of its own.
+"""What engines have in common: batches run in pieces of a few sizes, each with memory of its own.
 
 A slot is one batch size: arrays that frames and states are written into, a run, arrays that answers are read from.
 Nothing is allocated for a batch but what is handed out.
@@ -6,7 +6,7 @@ Nothing is allocated for a batch but what is handed out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -48,13 +48,16 @@ class SlottedEngine:
 
     Args:
         spec: Of the student.
-        slots: Batch size to slot.
+        slots: Batch size to slot; sizes that are not padded have a 1 among them.
+        padded: What the largest size leaves over runs at once, padded to the next size: right where a run costs much
+            and a row little (a GPU). Otherwise in pieces that fit, the largest first: right where a row costs its share
+            (a CPU).
     """
 
-    def __init__(self, spec: StudentSpec, slots: Mapping[int, Slot]) -> None:
+    def __init__(self, spec: StudentSpec, slots: Mapping[int, Slot], *, padded: bool) -> None:
         self.spec = spec
         self._slots = dict(sorted(slots.items()))
-        self._largest = max(slots)
+        self._padded = padded
         self._names = tuple(tensor.name for tensor in spec.state)
 
     @property
@@ -72,13 +75,13 @@ class SlottedEngine:
             slot.run()
 
     def step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
-        """Advance `B` cameras by one frame, in pieces of at most the largest batch size."""
+        """Advance `B` cameras by one frame, in pieces."""
         if len(rgb) != len(states) or not states:
             raise ValueError(f"{len(rgb)} frames do not go with {len(states)} states")
         outputs: list[StepOutput] = []
         following: list[dict[str, FloatArray]] = []
-        for start in range(0, len(states), self._largest):
-            output, after = self._step(rgb[start : start + self._largest], states[start : start + self._largest])
+        for start, stop, slot in self._pieces(len(states)):
+            output, after = self._step(slot, rgb[start:stop], states[start:stop])
             outputs.append(output)
             following.extend(after)
         return _joined(outputs), following
@@ -86,10 +89,9 @@ class SlottedEngine:
     def advance(self, frames: Sequence[UInt8Array], rows: StateRows, numbers: NDArray[np.intp]) -> StepOutput:
         """Advance the cameras of some rows by one frame each; see `streamkd.engine.rows`."""
         outputs = []
-        for start in range(0, len(frames), self._largest):
-            some, these = numbers[start : start + self._largest], frames[start : start + self._largest]
-            slot = self._slot(len(some))
-            for index, frame in enumerate(these):
+        for start, stop, slot in self._pieces(len(frames)):
+            some = numbers[start:stop]
+            for index, frame in enumerate(frames[start:stop]):
                 slot.frame[index] = frame
             gather(rows.arrays, some, slot.state)
             slot.run()
@@ -98,9 +100,10 @@ class SlottedEngine:
             outputs.append(self._answers(slot, len(some)))
         return _joined(outputs)
 
-    def _step(self, rgb: UInt8Array, states: Sequence[State]) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
+    def _step(
+        self, slot: Slot, rgb: UInt8Array, states: Sequence[State]
+    ) -> tuple[StepOutput, list[dict[str, FloatArray]]]:
         batch = len(states)
-        slot = self._slot(batch)
         slot.frame[:batch] = rgb
         for name in self._names:
             buffer = slot.state[name]
@@ -112,8 +115,11 @@ class SlottedEngine:
         following = [{name: after[name][row].copy() for name in self._names} for row in range(batch)]
         return self._answers(slot, batch), following
 
-    def _slot(self, batch: int) -> Slot:
-        return next(slot for size, slot in self._slots.items() if size >= batch)
+    def _pieces(self, batch: int) -> Iterator[tuple[int, int, Slot]]:
+        start = 0
+        for size in pieces(batch, tuple(self._slots), padded=self._padded):
+            yield start, min(start + size, batch), self._slots[size]
+            start += size
 
     def _answers(self, slot: Slot, batch: int) -> StepOutput:
         """The last run's answers; padding rows hold what an earlier batch left there: finite, and never read."""
@@ -123,6 +129,24 @@ class SlottedEngine:
             forecast=softmax(slot.output["forecast"][:batch] / temperature),
             embedding=slot.output["embedding"][:batch].copy(),
         )
+
+
+def pieces(batch: int, sizes: Sequence[int], *, padded: bool) -> list[int]:
+    """The sizes in which a batch runs, one after the other.
+
+    Args:
+        batch: Its rows, at least 1.
+        sizes: Ascending; the first is 1 where nothing is padded.
+        padded: Whether the last piece may be larger than what is left, so that there are as few as can be.
+    """
+    cut: list[int] = []
+    left = batch
+    while left > 0:
+        fitting = [size for size in sizes if size <= left]
+        larger = [size for size in sizes if size >= left]
+        cut.append(larger[0] if padded and larger else fitting[-1])
+        left -= cut[-1]
+    return cut
 
 
 def output_shapes(spec: StudentSpec) -> dict[str, tuple[int, ...]]:
@@ -141,4 +165,4 @@ def _joined(outputs: Sequence[StepOutput]) -> StepOutput:
     return StepOutput(*(np.concatenate([getattr(output, name) for output in outputs]) for name in _OUTPUTS))
 
 
-__all__ = ["Slot", "SlottedEngine", "output_shapes"]
+__all__ = ["Slot", "SlottedEngine", "output_shapes", "pieces"]

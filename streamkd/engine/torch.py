@@ -46,7 +46,8 @@ class TorchEngine(SlottedEngine):
         torch.backends.cudnn.allow_tf32 = False
         where = torch.device(device)
         student = _load(bundle).to(where)
-        super().__init__(bundle.spec, {size: _Slot(student, bundle.spec, size, where) for size in BATCH_SIZES})
+        slots = {size: _Slot(student, bundle.spec, size, where) for size in BATCH_SIZES}
+        super().__init__(bundle.spec, slots, padded=True)
 
 
 def _load(bundle: Bundle) -> Student:

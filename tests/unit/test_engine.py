@@ -6,7 +6,6 @@ import gc
 import json
 import subprocess
 import sys
-import weakref
 
 import numpy as np
 import pytest
@@ -14,6 +13,8 @@ import pytest
 from streamkd.bundle import read_bundle, write_manifest
 from streamkd.engine import open_engine
 from streamkd.engine.base import softmax
+from streamkd.engine.openvino import bare_request
+from streamkd.engine.slots import pieces
 from streamkd.errors import BundleError
 from tests.fakes import GREY, RED, TINY_SIZE, FakeEngine, make_tiny_bundle, tiny_spec
 
@@ -53,14 +54,27 @@ def test_every_batch_size_gives_what_numpy_gives(engine, batch):
             np.testing.assert_allclose(state[name], wanted[name], atol=1e-5)
 
 
-def test_a_bare_request_outlives_its_engine(bundle):
-    opened = open_engine(bundle)
-    infer = opened.bare_request(1, np.random.default_rng(0))
-    memory = weakref.ref(opened._slots[1].output["action"])
-    del opened
+@pytest.mark.parametrize(
+    ("batch", "expected"), [(1, [1]), (3, [2, 1]), (8, [8]), (13, [8, 4, 1]), (16, [8, 8]), (23, [8, 8, 4, 2, 1])]
+)
+def test_a_batch_runs_in_pieces_that_fit(batch, expected):
+    assert pieces(batch, (1, 2, 4, 8), padded=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"), [(1, [1]), (3, [4]), (8, [8]), (9, [8, 1]), (13, [8, 8]), (70, [8] * 9)]
+)
+def test_with_padding_there_are_as_few_pieces_as_can_be(batch, expected):
+    assert pieces(batch, (1, 2, 4, 8), padded=True) == expected
+
+
+def test_a_bare_request_keeps_the_memory_that_it_writes_to(bundle):
+    infer = bare_request(bundle=read_bundle(bundle), batch=3, rng=np.random.default_rng(0))
     gc.collect()
-    assert memory() is not None  # or the request would write into what is no longer its own
+    (slot,) = (cell.cell_contents for cell in infer.__closure__)
     infer()
+    assert slot.output["action"].shape[0] == 3
+    assert slot.output["action"].any()
 
 
 def test_shapes_are_those_of_the_spec(engine):

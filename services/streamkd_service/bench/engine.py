@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamkd.bundle import read_bundle
-from streamkd.engine.openvino import OpenVinoEngine
+from streamkd.engine.openvino import OpenVinoEngine, bare_request
 from streamkd.engine.rows import StateRows
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _result(
 
 
 def _bare(path: Path, batch: int) -> Callable[[], object]:
-    return OpenVinoEngine(read_bundle(path)).bare_request(batch, np.random.default_rng(0))
+    return bare_request(read_bundle(path), batch, np.random.default_rng(0))
 
 
 def _step(path: Path, batch: int) -> Callable[[], object]:

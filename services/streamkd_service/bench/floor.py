@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamkd.bundle import read_bundle
-from streamkd.engine.openvino import OpenVinoEngine
+from streamkd.engine.openvino import bare_request
 from streamkd.errors import UnavailableError
 from streamkd.media.bare import BareCosts, read_bare
 from streamkd_service.bench.waiting import pass_time, wait_until
@@ -89,8 +89,7 @@ def measure_floor(urls: Sequence[str], bundle: Path, seconds: float, *, skip_loo
 
 def bare_inference_ms(bundle: Path, batch: int = BATCH, repeats: int = _INFERENCES) -> float:
     """CPU milliseconds of one frame in a bare int8 inference: no state is gathered, nothing is copied."""
-    engine = OpenVinoEngine(read_bundle(bundle))
-    infer = engine.bare_request(batch, np.random.default_rng(0))
+    infer = bare_request(read_bundle(bundle), batch, np.random.default_rng(0))
     infer()
     samples = []
     for _ in range(repeats):
