@@ -148,6 +148,7 @@ class Pipeline:
             updates=tuple(updates),
             action_opens_at=None if rule is None else rule.open_at,
             anomaly_certified=normality.certified,
+            repeated=answer.repeated,
         )
 
     def _give_up(self, camera: _Camera, version: str) -> list[EventUpdate]:

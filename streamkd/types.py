@@ -85,6 +85,7 @@ class Frame:
         picture: The full-size frame, for snapshots.
         source_pts_s: The time that the source itself gave the frame; None if it gave none.
         caught_up: It was skipped when it came, as part of a still scene, and is analysed now because the scene woke up.
+        same_as_s: PTS of an earlier frame of the segment from which this one, of a still scene, differs by noise only.
     """
 
     camera_id: str
@@ -96,6 +97,7 @@ class Frame:
     picture: Picture | None = None
     source_pts_s: float | None = None
     caught_up: bool = False
+    same_as_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class FrameResult:
     updates: tuple[EventUpdate, ...] = ()
     action_opens_at: float | None = None  # the smoothed score at which `action` opens an event; None: it opens none
     anomaly_certified: bool = False  # whether the anomaly threshold has its finite-sample guarantee
+    repeated: bool = False  # what the student said last, because the picture is still the one that it saw
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,11 @@ _COUNTERS = {
     "received": ("frames_received", "Frames that arrived from the camera."),
     "decoded": ("frames_decoded", "Frames that were decoded."),
     "analysed": ("frames_analysed", "Frames that the student has answered for."),
-    "gated": ("frames_gated", "Due frames of still scenes that were not analysed when they came, on purpose."),
+    "repeated": ("frames_repeated", "Of these, frames of still scenes that showed nothing new: the last answer again."),
+    "gated": (
+        "frames_gated",
+        "Due frames of still scenes that the student was spared when they came, on purpose.",
+    ),
     "caught_up": ("frames_caught_up", "Of these, frames that were analysed later, when the scene woke up."),
     "stalls": ("stalls", "Times that the camera sent no frame for longer than its own rate allows."),
 }

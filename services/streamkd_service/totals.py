@@ -70,7 +70,7 @@ class TotalsFold:
 
 def _flat(totals: WorkerTotals) -> Iterator[tuple[Series, float]]:
     for camera in totals.cameras:
-        for name in ("received", "decoded", "analysed", "gated", "caught_up", "stalls"):
+        for name in ("received", "decoded", "analysed", "repeated", "gated", "caught_up", "stalls"):
             yield (name, camera.camera_id), getattr(camera, name)
         for reason, count in camera.dropped.items():
             yield ("dropped", camera.camera_id, str(reason)), count

@@ -7,7 +7,7 @@ is warm. State belongs to a camera and a version and is never converted from one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Answer:
         embedding: `[D, h, w]`.
         warming: The version has not yet seen enough of this segment for its answer to count.
         broken: The model computed NaN or infinity; `action` and `forecast` say "don't know" instead.
+        repeated: The one before, because the picture has not changed since.
     """
 
     spec: StudentSpec
@@ -38,6 +39,7 @@ class Answer:
     embedding: FloatArray
     warming: bool
     broken: bool = False
+    repeated: bool = False
 
 
 @dataclass(slots=True)
@@ -59,6 +61,14 @@ class _Track:
 class _Camera:
     answering: _Track | None = None
     following: _Track | None = None  # watches the same frames until it is warm
+    last: tuple[float, Answer] | None = None  # PTS of the last frame that the students saw, and the answer
+
+    def again(self, same_as_s: float | None) -> Answer | None:
+        """The last answer, where it was to a frame that the next one does not differ from, and all have made up."""
+        if same_as_s is None or self.last is None or self.following is not None:
+            return None
+        pts_s, answer = self.last
+        return answer if pts_s == same_as_s and not answer.warming else None
 
 
 @dataclass(slots=True)
@@ -129,16 +139,23 @@ class Students:
             _drop(camera.following)
 
     def step(self, frames: Sequence[Frame]) -> list[Answer]:
-        """Advance the cameras of `frames`, one frame each, in one batch per version; answers in the same order."""
+        """Advance the cameras of `frames`, one frame each, in one batch per version; answers in the same order.
+
+        A frame that shows what the camera's last one did (`Frame.same_as_s`) gets the last answer again.
+        """
         batches: dict[str, _Batch] = {}
+        answers: dict[int, Answer] = {}
         for row, frame in enumerate(frames):
             camera = self._ready(frame.camera_id)
+            known = camera.again(frame.same_as_s)
+            if known is not None:
+                answers[row] = known
+                continue
             for track in (camera.answering, camera.following):
                 if track is not None:
                     batch = batches.setdefault(track.engine.version, _Batch(track.engine))
                     batch.rows.append(row)
                     batch.tracks.append(track)
-        answers: dict[int, Answer] = {}
         for batch in batches.values():
             self._run(batch, frames, answers)
         return [answers[row] for row in range(len(frames))]
@@ -174,8 +191,9 @@ class Students:
             track.seen = 0 if broken else track.seen + 1
             if broken:  # NaN in a state would never leave it again; and such a version must not take over
                 track.rows.reset(track.row)
-            if track is self._cameras[frames[row].camera_id].answering:
-                answers[row] = Answer(
+            camera = self._cameras[frames[row].camera_id]
+            if track is camera.answering:
+                answers[row] = answer = Answer(
                     spec=batch.engine.spec,
                     action=_unknown(output.action[index]) if broken else output.action[index],
                     forecast=_unknown(output.forecast[index]) if broken else output.forecast[index],
@@ -183,6 +201,7 @@ class Students:
                     warming=warming or broken,
                     broken=broken,
                 )
+                camera.last = (frames[row].pts_s, replace(answer, repeated=True))
 
 
 def relive(engine: InferenceEngine, again: Sequence[UInt8Array]) -> dict[str, FloatArray]:

@@ -3,8 +3,9 @@
 A picture is needed only when a due one follows it before the next entry. So pictures are held until the due one is
 there and then decoded in one go, while caches are warm; what is held when an entry comes is let go. Of a still scene
 (`streamkd.media.stillness`) the entry of each group of pictures is analysed, and as many more as keep the last answer
-young, the rest is held; when the scene wakes up, everything since the last analysed frame is decoded and analysed, so
-that the student sees how it began.
+young, the rest is held; where their pixels differ by noise only from what the student saw last, they say so, and its
+answer holds. When the scene wakes up, everything since the last analysed frame is decoded and analysed, so that the
+student sees how it began.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from streamkd.anomaly.motion import largest_cell
 from streamkd.media.sampler import DUE_SLACK_S
@@ -45,25 +46,36 @@ class FlowCounts:
     """What was not decoded, or not analysed, on purpose; over all of a camera's connections."""
 
     unneeded: int = 0  # pictures that were never decoded
-    gated: int = 0  # due frames of a still scene that were not analysed when they came
+    gated: int = 0  # due frames of a still scene that the student did not have to look at when they came
     caught_up: int = 0  # of these, how many were analysed later
     wakes: int = 0
+
+
+class _Seen(NamedTuple):
+    """The last frame that the student had to look at."""
+
+    segment: int
+    pts_s: float
+    grey: UInt8Array
 
 
 def answer_by_s(analysed_s: float, entry_s: float | None, max_age_s: float) -> float:
     """When a still scene is looked at next, so that no answer grows older than `max_age_s`.
 
     As early in a group of pictures as will do: everything up to there has to be decoded, and the next entry costs
-    nothing more. With an entry every 2 s and answers that may grow 1.8 s old, that is 0.2 s after each entry.
+    nothing more. With an entry every 2 s and answers that may grow 1.8 s old, that is 0.2 s after each entry. Where the
+    next entry is close enough (`MAX_AGE_S`), nothing before it is looked at, however young answers shall be by now:
+    all of the group would be decoded for it, of every camera at once, just when answers have begun to take long.
 
     Args:
         analysed_s: PTS of the last analysed frame.
         entry_s: When the next entry is expected; None: not known.
         max_age_s: Of an answer.
     """
-    latest_s = analysed_s + max_age_s
-    if entry_s is None or entry_s <= latest_s + DUE_SLACK_S:
-        return latest_s
+    if entry_s is None:
+        return analysed_s + max_age_s
+    if entry_s <= analysed_s + MAX_AGE_S + DUE_SLACK_S:
+        return analysed_s + MAX_AGE_S
     return entry_s - max_age_s * (ceil((entry_s - analysed_s) / max_age_s - DUE_SLACK_S) - 1)
 
 
@@ -117,7 +129,7 @@ class PacketFlow:
         self._entry_s: float | None = None  # PTS of the last entry
         self._entries_apart_s: float | None = None
         self._look_s: float | None = None  # PTS from which on a still scene is looked at again
-        self._before: UInt8Array | None = None
+        self._seen: _Seen | None = None
 
     @property
     def holds(self) -> bool:
@@ -247,27 +259,34 @@ class PacketFlow:
                     self.counts.gated += self._due.skip(decoded.raw_pts_s)
                     continue
                 for fresh in self._fresh(decoded):
+                    due_before = self._due.due
                     frame = self._due.push(fresh, anyway=only_last)
                     if frame is not None:
-                        yield self._analysed(frame, caught_up=woke and not is_last)
+                        yield self._analysed(frame, due=self._due.due > due_before, caught_up=woke and not is_last)
 
-    def _analysed(self, frame: Frame, *, caught_up: bool) -> Frame:
+    def _analysed(self, frame: Frame, *, due: bool, caught_up: bool) -> Frame:
         self._answered, self._analysed_s = True, frame.source_pts_s
         if caught_up:
             self.counts.gated += 1
             self.counts.caught_up += 1
-        watch = self._stillness
+        watch, seen = self._stillness, self._seen
         if watch is not None and frame.source_pts_s is not None:
-            watch.picture(self._motion(frame.grey, watch), frame.source_pts_s)
-            self._before = frame.grey
+            was_still = watch.scene is Scene.STILL
+            motion = self._motion(frame, watch)
+            watch.picture(motion, frame.source_pts_s)
+            follows = seen is not None and seen.segment == frame.segment
+            if seen is not None and follows and was_still and watch.is_same(motion, frame.pts_s - seen.pts_s):
+                self.counts.gated += due
+                return replace(frame, same_as_s=seen.pts_s)
+            self._seen = _Seen(frame.segment, frame.pts_s, frame.grey)
         return replace(frame, caught_up=True) if caught_up else frame
 
-    def _motion(self, grey: UInt8Array, watch: Stillness) -> float | None:
-        """How much moved since the last picture: None if there is none, infinity where its size alone says so."""
-        before = self._before
-        if before is None or before.shape != grey.shape:
+    def _motion(self, frame: Frame, watch: Stillness) -> float | None:
+        """How much moved since what the student saw: None if it saw nothing, infinity where sizes alone say so."""
+        seen = self._seen
+        if seen is None or seen.grey.shape != frame.grey.shape:
             return None
-        return largest_cell(grey, before) if watch.wants_picture else float("inf")
+        return largest_cell(frame.grey, seen.grey) if watch.wants_picture else float("inf")
 
 
 __all__ = ["MAX_AGE_S", "Decoder", "FlowCounts", "PacketFlow", "answer_by_s", "max_age_s"]

@@ -56,7 +56,7 @@ class ReaderCounts:
     due: int = 0
     converted: int = 0  # due frames that were put into the mailbox
     stalls: int = 0
-    gated: int = 0  # due frames of still scenes that were not analysed when they came
+    gated: int = 0  # due frames of still scenes that the student did not look at when they came
     caught_up: int = 0  # of these, those that were analysed when the scene woke up
     unneeded: int = 0  # packets that were never decoded: nothing due depended on them
     dropped: dict[str, int] = field(default_factory=dict)  # by DropReason: corrupt, stale

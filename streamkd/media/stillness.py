@@ -34,6 +34,7 @@ class StillnessLimits:
         motion_levels: Largest cell of the frame difference, in grey levels, that is still noise; keyframes differ from
             the pictures before them by about 2.
         wrong_levels: The same between pictures of a still scene, which lie seconds apart; above, the sizes were wrong.
+        repeat_s: How long the student's answer is given again while the pixels stay within noise of what it saw.
         quiet_s: How long the pixels must have been quiet.
         least_pictures: Sizes that must be known.
         largest_share: Of a keyframe's size that the median still picture may have; above, bits are spent on noise.
@@ -48,6 +49,7 @@ class StillnessLimits:
 
     motion_levels: float = 3.0
     wrong_levels: float = 6.0
+    repeat_s: float = 10.0
     quiet_s: float = 3.0
     least_pictures: int = 20
     largest_share: float = 0.1
@@ -147,6 +149,17 @@ class Stillness:
             self._judge(pts_s)
         self._since_picture.clear()
         return self.scene
+
+    def is_same(self, motion: float | None, passed_s: float) -> bool:
+        """Whether a picture of a still scene shows nothing but noise that an earlier one did not.
+
+        Args:
+            motion: Of the busiest cell between the two, in grey levels; None: not known.
+            passed_s: Between the two.
+        """
+        limits = self._limits
+        quiet = motion is not None and motion <= limits.motion_levels
+        return self.scene is Scene.STILL and quiet and passed_s < limits.repeat_s
 
     @property
     def wants_picture(self) -> bool:

@@ -15,6 +15,7 @@ from streamkd.media import bare
 from streamkd.media.bare import BareCosts, read_bare
 from streamkd_service.bench import streams_many
 from streamkd_service.bench.compare_roboflow import check_environment, run_pipeline
+from streamkd_service.bench.live import Answered
 from streamkd_service.bench.rtsp import sent_s
 from streamkd_service.bench.sections import streams_tables
 from streamkd_service.bench.streams import Mark, StreamsOptions, StreamsResult, Taken, answer_ages_s, judge
@@ -105,7 +106,9 @@ def judged(answers, *, seconds=10.0, sent_s=10.0, memory=((10.0, 1),), **after):
     """Two cameras from 200 s on; `answers`: camera, seconds of the measured time at which it was sent, latency."""
     before = a_mark(200.0)
     end = a_mark(200.0 + seconds, ticks=round(90_000 * sent_s), **after)
-    found = [(name, 200.0 - BEGAN_S + at_s, 200.0 + at_s + late_s, caught) for name, at_s, late_s, caught in answers]
+    found = [
+        Answered(name, 200.0 - BEGAN_S + at_s, 200.0 + at_s + late_s, *kind) for name, at_s, late_s, *kind in answers
+    ]
     taken = Taken(before, end, found, {"a": BEGAN_S, "b": BEGAN_S}, None, memory)
     return judge(StreamsOptions(cameras=2, seconds=seconds, bundle=Path()), 2, 5.0, taken)
 
@@ -140,6 +143,15 @@ def test_what_was_caught_up_on_has_its_own_latency_and_was_not_gated():
     assert seen.latency_max_ms == pytest.approx(100.0)
     assert (seen.catch_up, seen.catch_up_p95_ms) == (5, pytest.approx(900.0))
     assert seen.gated_share == pytest.approx(0.05)
+
+
+def test_what_showed_nothing_new_keeps_answers_young_and_is_not_the_network_s_work():
+    again = [("a", 2.0 + n, 0.3, False, True) for n in range(8)]  # once a second from 2 s on, and nothing else of "a"
+    answers = [answer for answer in every_due() if answer[0] == "b" or answer[1] < 2.0]
+    seen = judged([*answers, *again], gated=20)  # of each camera: 40 of 100
+    assert (seen.analysed, seen.repeated) == (60, 8)
+    assert (seen.analysed_share, seen.latency_max_ms) == (1.0, pytest.approx(300.0))
+    assert seen.answer_age_max_s == pytest.approx(1.2, abs=0.2)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import av
@@ -19,7 +20,7 @@ from streamkd.media.due import DueFrames
 from streamkd.media.flow import FlowCounts, PacketFlow, max_age_s
 from streamkd.media.scenes import Part, measure_scene, write_scenes
 from streamkd.media.source import Arrival, DecodedFrame, open_recording
-from streamkd.media.stillness import Stillness
+from streamkd.media.stillness import Stillness, StillnessLimits
 from streamkd.pipeline import Pipeline
 from tests.media import make_clip
 
@@ -29,11 +30,9 @@ STILL = {"V726w0IKCp4": "nofi097.mp4"}  # by source: a clip with little but back
 FPS, GOP = 15, 30
 
 
+@cache
 def picture(level):
     return av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
-
-
-PICTURE = picture(90)
 
 
 @dataclass
@@ -48,6 +47,7 @@ class Camera:
 
     def __init__(self):
         self.decoded = []
+        self.value = 90  # grey level of every pixel
 
     def arrival(self, number, size=100, gop=GOP):
         keyframe = number % gop == 0
@@ -56,7 +56,7 @@ class Camera:
 
     def decode(self, arrival):
         self.decoded.append(round((arrival.arrived_s - 100) * FPS))
-        yield DecodedFrame(PICTURE, arrival.pts_s, arrival.arrived_s, 0.0, 0.1)
+        yield DecodedFrame(picture(self.value), arrival.pts_s, arrival.arrived_s, 0.0, 0.1)
 
 
 def flow(camera, counts=None, **options):
@@ -115,8 +115,50 @@ def test_of_a_still_scene_little_more_than_keyframes_is_analysed_and_the_rest_is
     frames = feed(flow(camera, counts, stillness=Stillness()), [camera.arrival(n) for n in range(20 * FPS + 1)])
     late = [number for number in numbers(frames) if number >= 6 * FPS]
     assert late == [number for number in range(6 * FPS, 20 * FPS + 1) if number % GOP in {0, 3}]  # 3: 1.8 s to the next
-    assert counts.gated == 101 - len(frames)
+    assert counts.gated == 101 - sum(frame.same_as_s is None for frame in frames)
     assert {frame.segment for frame in frames} == {0}
+
+
+def test_a_frame_of_a_still_scene_says_which_one_the_student_saw():
+    camera = Camera()
+    frames = feed(flow(camera, stillness=Stillness()), [camera.arrival(n) for n in range(30 * FPS)])
+    seen = [frame.pts_s for frame in frames if frame.same_as_s is None]
+    still = [frame for frame in frames if frame.same_as_s is not None]
+    assert len(still) > 0.6 * len([frame for frame in frames if frame.source_pts_s > 6])
+    for frame in still:
+        assert frame.same_as_s == max(pts_s for pts_s in seen if pts_s < frame.pts_s)
+        assert frame.pts_s - frame.same_as_s < StillnessLimits().repeat_s
+
+
+@pytest.mark.parametrize(("levels", "same"), [(2, True), (4, False)])
+def test_what_differs_by_more_than_noise_is_seen_by_the_student(levels, same):
+    camera = Camera()
+    subject = flow(camera, stillness=Stillness())
+    feed(subject, [camera.arrival(n) for n in range(10 * FPS + 30)])
+    camera.value += levels
+    (frame,) = feed(subject, [camera.arrival(10 * FPS + 30)])
+    assert subject.is_still
+    assert (frame.same_as_s is not None) == same
+
+
+def test_what_the_student_saw_is_the_measure_of_a_slow_change():
+    camera = Camera()
+    subject = flow(camera, stillness=Stillness())
+    feed(subject, [camera.arrival(n) for n in range(10 * FPS)])
+    frames = []
+    for number in range(10 * FPS, 30 * FPS):  # two levels in a group of pictures: no step of it is more than noise
+        camera.value += not number % FPS
+        frames += feed(subject, [camera.arrival(number)])
+    seen_s = [frame.pts_s for frame in frames if frame.same_as_s is None]
+    assert subject.is_still
+    assert np.diff(seen_s).max() == pytest.approx(4.0)  # in every second group, sooner than after `repeat_s`
+
+
+def test_after_a_gap_nothing_is_the_same():
+    camera = Camera()
+    subject = flow(camera, stillness=Stillness())
+    frames = feed(subject, [camera.arrival(n) for n in [*range(10 * FPS), *range(20 * FPS, 20 * FPS + 1)]])
+    assert (frames[-1].segment, frames[-1].same_as_s) == (1, None)
 
 
 def test_where_keyframes_are_rare_the_answer_grows_no_older_than_two_seconds():
@@ -138,6 +180,16 @@ def test_answers_stay_young_and_as_little_as_can_be_is_decoded_for_it(gop):
     assert np.diff([frame.source_pts_s for frame in frames]).max() <= 1.8 + 1.0 / FPS
     # What comes in the last 1.8 s before a keyframe needs no answer of its own.
     assert len(camera.decoded) <= groups * (max(0, gop - 1.8 * FPS) + 2)
+
+
+def test_answers_that_shall_be_younger_from_now_on_do_not_make_every_camera_look_at_once():
+    camera = Camera()
+    subject = flow(camera, stillness=Stillness())
+    feed(subject, [camera.arrival(n) for n in range(10 * FPS + 20)])  # looked at in the third picture of the group
+    subject.max_age_s = 1.5
+    assert feed(subject, [camera.arrival(n) for n in range(10 * FPS + 20, 10 * FPS + 30)]) == []
+    again = feed(subject, [camera.arrival(n) for n in range(10 * FPS + 30, 10 * FPS + 60)])
+    assert numbers(again) == [10 * FPS + 30, 10 * FPS + 38]  # the next group is looked at 1.5 s before its end
 
 
 def test_the_next_keyframe_of_a_still_scene_is_not_slept_through():

@@ -56,6 +56,50 @@ def test_a_camera_among_others_is_answered_as_its_clip_is_scored(clips):
         np.testing.assert_allclose(rows, score_clip(engine, clips[name]), atol=1e-6)
 
 
+class Counting(FakeEngine):
+    """Counts the frames that the network was run on."""
+
+    frames = 0
+
+    def step(self, rgb, states):
+        self.frames += len(rgb)
+        return super().step(rgb, states)
+
+
+def test_a_frame_that_shows_what_the_last_one_did_gets_its_answer_again():
+    engine = Counting(_spec(focus=None))
+    students = Students(engine)
+    seen = [students.step([make_frame("a", n / 5)])[0] for n in range(6)][-1]
+    (again,) = students.step([replace(make_frame("a", 2.0), same_as_s=1.0)])
+    assert (engine.frames, again.repeated, seen.repeated) == (6, True, False)
+    np.testing.assert_array_equal(again.action, seen.action)
+
+
+def test_the_other_cameras_of_a_batch_go_on():
+    engine = Counting(_spec(focus=None))
+    students = Students(engine)
+    for n in range(6):
+        students.step([make_frame("a", n / 5), make_frame("b", n / 5)])
+    answers = students.step([replace(make_frame("a", 2.0), same_as_s=1.0), make_frame("b", 1.2)])
+    assert (engine.frames, [answer.repeated for answer in answers]) == (13, [True, False])
+
+
+@pytest.mark.parametrize("why", ["another frame was the last", "it is warming", "the state was discarded", "a swap"])
+def test_where_the_last_answer_does_not_hold_the_student_looks(why):
+    engine = Counting(_spec(focus=None))
+    students = Students(engine)
+    for n in range(3 if why == "it is warming" else 6):
+        students.step([make_frame("a", n / 5)])
+    same_as_s = {"another frame was the last": 0.8, "it is warming": 0.4}.get(why, 1.0)
+    if why == "the state was discarded":
+        students.discard("a")
+    if why == "a swap":
+        students.swap(FakeEngine(_spec("tiny-2", focus=None)))
+    before = engine.frames
+    (answer,) = students.step([replace(make_frame("a", 2.0), same_as_s=same_as_s)])
+    assert (engine.frames - before, answer.repeated) == (1, False)
+
+
 def test_cameras_that_look_elsewhere_at_once_see_their_last_frames_in_one_batch(clips):
     engine = FakeEngine(_spec())
     students = Students(engine)

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import psutil
 import structlog
@@ -37,7 +37,24 @@ _READY_S = 120.0
 _ANSWER_S = 30.0
 _ASK_EVERY_S = 0.2
 _ANALYSED_TO_BE_READY = 5
-Answered = tuple[str, float, float, bool]  # camera, the source's PTS, when it was finished, whether caught up
+
+
+class Answered(NamedTuple):
+    """One answer.
+
+    Attributes:
+        camera: Whose.
+        pts_s: The source's own, of the frame.
+        finished_s: When the answer was there, on the monotonic clock.
+        caught_up: The frame had been skipped, and was analysed when its scene woke up.
+        repeated: The frame showed nothing new: the last answer again, which is not the network's work.
+    """
+
+    camera: str
+    pts_s: float
+    finished_s: float
+    caught_up: bool = False
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +190,14 @@ class _Told:
         self.report = report
         return ReportReply(accepted=True, assignment=self._assignment)
 
-    def saw(self, frames: Sequence[Frame], _results: Sequence[FrameResult]) -> None:
+    def saw(self, frames: Sequence[Frame], results: Sequence[FrameResult]) -> None:
         now_s = time.monotonic()
+        repeated = {result.camera_id for result in results if result.repeated}
         for frame in frames:
             self._counts[frame.camera_id] += 1
             if frame.source_pts_s is not None:
-                self._answers.append((frame.camera_id, frame.source_pts_s, now_s, frame.caught_up))
+                name = frame.camera_id
+                self._answers.append(Answered(name, frame.source_pts_s, now_s, frame.caught_up, name in repeated))
 
     def take_answers(self) -> list[Answered]:
         return [self._answers.popleft() for _ in range(len(self._answers))]

@@ -105,6 +105,7 @@ def streams_tables(results: list[StreamsResult]) -> list[Table]:
         row("latency p95, ms", *each("{:.0f}", "latency_p95_ms")),
         row("latency below 500 ms at p95", *each("{:d}", "latency_ok")),
         row("gated", *each("{:.1%}", "gated_share")),
+        row("of these, frames that showed nothing new", *each("{:d}", "repeated")),
         row("caught up on", *each("{:d}", "catch_up")),
         row("catch-up p95, ms", *each("{:.0f}", "catch_up_p95_ms")),
         row("age of the last answer, p95 and largest, s", *_pairs(results)),

@@ -84,6 +84,7 @@ class StreamsResult:
     latency_max_ms: float
     latency_ok: int  # 1: p95 below 500 ms
     gated_share: float  # of all due frames
+    repeated: int  # of the gated ones: decoded, nothing new in them, the last answer again
     catch_up: int  # frames that were skipped and analysed later, when the scene woke up
     catch_up_p95_ms: float | None
     answer_age_p95_s: float  # between two answers of one camera
@@ -215,16 +216,17 @@ def judge(options: StreamsOptions, workers: int, rate_hz: float, taken: Taken) -
     sent = sent_s(before.sent_ticks, after.sent_ticks)
     due = max(1, round(sent * rate_hz))
     inside = _inside(taken)
-    live_ms = [latency for _, _, latency, caught_up in inside if not caught_up]
-    late_ms = [latency for _, _, latency, caught_up in inside if caught_up]
-    finished = [(camera, finished_s) for camera, finished_s, _, _ in inside]
+    live_ms = [latency for answer, latency in inside if not answer.caught_up]
+    late_ms = [latency for answer, latency in inside if answer.caught_up]
+    finished = [(answer.camera, answer.finished_s) for answer, _ in inside]
+    analysed = sum(not answer.repeated for answer, _ in inside)
     ages_s = answer_ages_s(finished, list(taken.began_s), (before.at_s, after.at_s))
     gated = max(0, _difference(taken, "gated") - len(late_ms))
     cpu_ms = (after.workers_cpu_s - before.workers_cpu_s) / stream_seconds * 1e3
     server_s = after.server_cpu_s - before.server_cpu_s
     cores = len(os.sched_getaffinity(0))
     p95 = percentile(live_ms, 0.95)
-    analysed_share = min(1.0, len(inside) / max(1, due - gated))
+    analysed_share = min(1.0, analysed / max(1, due - gated))
     pss = taken.pss_bytes(took_s)
     minute_5 = taken.pss_bytes(MEMORY_FROM_S) if took_s > MEMORY_FROM_S + _MEMORY_SPAN_S else None
     return StreamsResult(
@@ -234,13 +236,14 @@ def judge(options: StreamsOptions, workers: int, rate_hz: float, taken: Taken) -
         workers=workers,
         due=due,
         sent_share=sent / stream_seconds,
-        analysed=len(inside),
+        analysed=analysed,
         analysed_share=analysed_share,
         latency_p50_ms=percentile(live_ms, 0.5),
         latency_p95_ms=p95,
         latency_max_ms=max(live_ms, default=float("nan")),
         latency_ok=int(p95 < LATENCY_LIMIT_MS),
         gated_share=gated / due,
+        repeated=len(inside) - analysed,
         catch_up=len(late_ms),
         catch_up_p95_ms=percentile(late_ms, 0.95) if late_ms else None,
         answer_age_p95_s=percentile(ages_s, 0.95),
@@ -264,14 +267,14 @@ def judge(options: StreamsOptions, workers: int, rate_hz: float, taken: Taken) -
     )
 
 
-def _inside(taken: Taken) -> list[tuple[str, float, float, bool]]:
-    """Answers to what was sent in the measured time: camera, finished, latency in ms, caught up."""
+def _inside(taken: Taken) -> list[tuple[Answered, float]]:
+    """Answers to what was sent in the measured time, and their latency in ms."""
     start_s, end_s = taken.before.at_s, taken.after.at_s
     found = []
-    for camera, pts_s, finished_s, caught_up in taken.answers:
-        sent_s = taken.began_s[camera] + pts_s
+    for answer in taken.answers:
+        sent_s = taken.began_s[answer.camera] + answer.pts_s
         if start_s <= sent_s < end_s:
-            found.append((camera, finished_s, (finished_s - sent_s) * 1e3, caught_up))
+            found.append((answer, (answer.finished_s - sent_s) * 1e3))
     return found
 
 

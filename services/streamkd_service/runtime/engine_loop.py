@@ -38,6 +38,7 @@ class CameraAnswers:
 
     analysed: int = 0
     caught_up: int = 0  # of these, frames of a still scene that were analysed when it woke up
+    repeated: int = 0  # of these, frames of a still scene that showed nothing new: the last answer again
     dropped: dict[str, int] = field(default_factory=dict)
     result: FrameResult | None = None
     received_s: float = 0.0
@@ -242,6 +243,7 @@ class EngineLoop:
             self.end_to_end_ms.observe(latency_ms)
             self._latencies.append((ended_s, latency_ms))
         answers.analysed += 1
+        answers.repeated += result.repeated
         answers.gone = False
         answers.result = result
         answers.received_s = frame.received_s

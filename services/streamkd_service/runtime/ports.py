@@ -43,8 +43,9 @@ class CameraTotals:
     received: int = 0
     decoded: int = 0
     analysed: int = 0
+    repeated: int = 0  # of these, those of a still scene that showed nothing new: the last answer again
     stalls: int = 0
-    gated: int = 0  # due frames of still scenes that were not analysed when they came
+    gated: int = 0  # due frames of still scenes that the student did not look at when they came
     caught_up: int = 0  # of these, those that were analysed when the scene woke up
     dropped: dict[str, int] = field(default_factory=dict)  # by DropReason
     reconnects: dict[str, int] = field(default_factory=dict)  # by FailureReason

@@ -223,7 +223,8 @@ class ReaderPool:
         dropped = add(totals.dropped, superseded)
         if answers is None:
             return replace(totals, dropped=dropped)
-        return replace(totals, analysed=answers.analysed, dropped=add(dropped, answers.dropped))
+        dropped = add(dropped, answers.dropped)
+        return replace(totals, analysed=answers.analysed, repeated=answers.repeated, dropped=dropped)
 
 
 def add(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
