@@ -14,8 +14,8 @@ from streamkd.engine.slots import SlottedEngine, output_shapes
 from streamkd.errors import BundleError
 
 # The network is compiled once for each: with its shapes known it takes 0.6 to 0.9 of the time of one compiled for any
-# batch, and 22 to 30 MB. A frame costs hardly less in a batch beyond 8.
-BATCH_SIZES = (1, 2, 4, 8)
+# batch, and 22 to 30 MB. A frame costs hardly less in a batch beyond 8, or in two than alone.
+BATCH_SIZES = (1, 4, 8)
 
 
 class OpenVinoEngine(SlottedEngine):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Of the last answer about a still scene, when the next frame is analysed: so that no answer is older than 2 s when the
 # next one comes, which may take 0.2 s longer than the one before.
 MAX_AGE_S = 1.8
-_OLDEST_S, _SOONEST_S, _SPREAD = 2.0, 1.4, 1.2
+_OLDEST_S, _SOONEST_S, _SPREAD = 2.0, 1.6, 1.2
 _HOLD_PICTURES = 300
 _HOLD_BYTES = 8 << 20
 

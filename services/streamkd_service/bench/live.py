@@ -23,8 +23,8 @@ from streamkd.bundle import read_bundle
 from streamkd.config import CameraConfig, EventsConfig, StudentConfig
 from streamkd.errors import UnavailableError
 from streamkd_service.bench.waiting import wait_until
-from streamkd_service.runtime.memory import share_arenas
 from streamkd_service.runtime.ports import Assignment, ReportReply, WorkerReport
+from streamkd_service.runtime.process import prepare_process
 from streamkd_service.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class _Told:
 def _run(options: LiveOptions, pipe: Connection) -> None:
     """A worker process: runs until it is told to finish, or until whoever started it is gone."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the result's
-    share_arenas()
+    prepare_process()
     told = _Told(options)
     worker = Worker("bench", told.send, on_results=told.saw)
     worker.start()

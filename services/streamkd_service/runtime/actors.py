@@ -19,7 +19,7 @@ import ray
 
 from streamkd.errors import UnavailableError
 from streamkd_service.runtime.log_relay import log_to
-from streamkd_service.runtime.memory import share_arenas
+from streamkd_service.runtime.process import prepare_process
 from streamkd_service.runtime.settled import settle
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class WorkerActor:
     def __init__(self, worker_id: str, namespace: str, log: LogConfig, log_path: Path | None) -> None:
         from streamkd_service.runtime.worker import Worker  # noqa: PLC0415
 
-        share_arenas()
+        prepare_process()
         log_to(log, log_path)
         self._namespace = namespace
         self._controller: Any = None
