@@ -21,12 +21,12 @@ class StepOutput:
     Attributes:
         action: `[B, C]` float32, calibrated probabilities: softmax(logits / spec.temperature).
         forecast: `[B, K, C]` float32, probabilities at each of the spec's K horizons.
-        embedding: `[B, D, h, w]` float32.
+        embedding: `[B, D, h, w]` float32; None from the live path's own step, where nobody asks for it.
     """
 
     action: FloatArray
     forecast: FloatArray
-    embedding: FloatArray
+    embedding: FloatArray | None = None
 
 
 class InferenceEngine(Protocol):

@@ -64,20 +64,15 @@ class StateRows:
         """A view of a row, by name."""
         return {name: array[row] for name, array in self.arrays.items()}
 
-    def finite(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Whether each of some rows holds numbers only, `[B]`: NaN and infinity survive a sum."""
-        sums = np.zeros(len(rows), np.float64)
-        for array in self.arrays.values():
-            sums += array[rows].reshape(len(rows), -1).sum(axis=1)
-        return np.isfinite(sums)
-
 
 @runtime_checkable
 class RowEngine(Protocol):
     """An engine that reads and writes rows itself."""
 
-    def advance(self, frames: Sequence[UInt8Array], rows: StateRows, numbers: NDArray[np.intp]) -> StepOutput:
-        """Advance the cameras of some rows by one frame `[S, S, 3]` each; as `InferenceEngine.step`."""
+    def advance(
+        self, frames: Sequence[UInt8Array], rows: StateRows, numbers: NDArray[np.intp]
+    ) -> tuple[StepOutput, NDArray[np.bool_]]:
+        """See the function `advance`."""
         ...
 
 
@@ -96,12 +91,11 @@ def advance(
         The answers, and `[B]`: whether answer and next state hold numbers only.
     """
     if isinstance(engine, RowEngine):
-        output = engine.advance(frames, rows, numbers)
-    else:
-        output, following = engine.step(np.stack(frames), [rows.read(int(row)) for row in numbers])
-        for row, state in zip(numbers, following, strict=True):
-            rows.write(int(row), state)
-    return output, rows.finite(numbers) & _finite(output.action) & _finite(output.forecast)
+        return engine.advance(frames, rows, numbers)
+    output, following = engine.step(np.stack(frames), [rows.read(int(row)) for row in numbers])
+    for row, state in zip(numbers, following, strict=True):
+        rows.write(int(row), state)
+    return output, finite([output.action, output.forecast, *(array[numbers] for array in rows.arrays.values())])
 
 
 def gather(arrays: Mapping[str, FloatArray], numbers: NDArray[np.intp], into: Mapping[str, Any]) -> None:
@@ -110,8 +104,12 @@ def gather(arrays: Mapping[str, FloatArray], numbers: NDArray[np.intp], into: Ma
         np.take(array, numbers, axis=0, out=into[name][: len(numbers)], mode="clip")
 
 
-def _finite(values: FloatArray) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1), dtype=np.bool_)
+def finite(arrays: Sequence[FloatArray]) -> NDArray[np.bool_]:
+    """Whether each row of some arrays `[B, …]` holds numbers only, `[B]`: NaN and infinity survive a sum."""
+    sums = np.zeros(len(arrays[0]), np.float64)
+    for array in arrays:
+        sums += array.reshape(len(array), -1).sum(axis=1)
+    return np.isfinite(sums)
 
 
-__all__ = ["RowEngine", "StateRows", "advance", "gather"]
+__all__ = ["RowEngine", "StateRows", "advance", "finite", "gather"]

@@ -7,6 +7,7 @@ Nothing is allocated for a batch but what is handed out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -14,10 +15,8 @@ from numpy.typing import NDArray
 
 from streamkd.bundle import StudentSpec
 from streamkd.engine.base import State, StepOutput, softmax
-from streamkd.engine.rows import StateRows, gather
+from streamkd.engine.rows import StateRows, finite, gather
 from streamkd.types import FloatArray, UInt8Array
-
-_OUTPUTS = ("action", "forecast", "embedding")
 
 
 class Slot(Protocol):
@@ -86,19 +85,24 @@ class SlottedEngine:
             following.extend(after)
         return _joined(outputs), following
 
-    def advance(self, frames: Sequence[UInt8Array], rows: StateRows, numbers: NDArray[np.intp]) -> StepOutput:
+    def advance(
+        self, frames: Sequence[UInt8Array], rows: StateRows, numbers: NDArray[np.intp]
+    ) -> tuple[StepOutput, NDArray[np.bool_]]:
         """Advance the cameras of some rows by one frame each; see `streamkd.engine.rows`."""
-        outputs = []
+        outputs, good = [], []
         for start, stop, slot in self._pieces(len(frames)):
             some = numbers[start:stop]
             for index, frame in enumerate(frames[start:stop]):
                 slot.frame[index] = frame
             gather(rows.arrays, some, slot.state)
             slot.run()
+            after = {name: slot.output[f"next_{name}"][: len(some)] for name in rows.arrays}
             for name, array in rows.arrays.items():
-                array[some] = slot.output[f"next_{name}"][: len(some)]
-            outputs.append(self._answers(slot, len(some)))
-        return _joined(outputs)
+                array[some] = after[name]
+            answers = self._answers(slot, len(some))
+            outputs.append(answers)
+            good.append(finite([answers.action, answers.forecast, *after.values()]))
+        return _joined(outputs), good[0] if len(good) == 1 else np.concatenate(good)
 
     def _step(
         self, slot: Slot, rgb: UInt8Array, states: Sequence[State]
@@ -113,7 +117,8 @@ class SlottedEngine:
         after = {name: slot.output[f"next_{name}"] for name in self._names}
         # A copy per camera: a view would keep the whole batch alive, and the next run writes into it.
         following = [{name: after[name][row].copy() for name in self._names} for row in range(batch)]
-        return self._answers(slot, batch), following
+        answers = replace(self._answers(slot, batch), embedding=slot.output["embedding"][:batch].copy())
+        return answers, following
 
     def _pieces(self, batch: int) -> Iterator[tuple[int, int, Slot]]:
         start = 0
@@ -127,7 +132,6 @@ class SlottedEngine:
         return StepOutput(
             action=softmax(slot.output["action"][:batch] / temperature),
             forecast=softmax(slot.output["forecast"][:batch] / temperature),
-            embedding=slot.output["embedding"][:batch].copy(),
         )
 
 
@@ -162,7 +166,12 @@ def output_shapes(spec: StudentSpec) -> dict[str, tuple[int, ...]]:
 def _joined(outputs: Sequence[StepOutput]) -> StepOutput:
     if len(outputs) == 1:
         return outputs[0]
-    return StepOutput(*(np.concatenate([getattr(output, name) for output in outputs]) for name in _OUTPUTS))
+    embeddings = [output.embedding for output in outputs if output.embedding is not None]
+    return StepOutput(
+        action=np.concatenate([output.action for output in outputs]),
+        forecast=np.concatenate([output.forecast for output in outputs]),
+        embedding=np.concatenate(embeddings) if embeddings else None,
+    )
 
 
 __all__ = ["Slot", "SlottedEngine", "output_shapes", "pieces"]

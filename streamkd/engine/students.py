@@ -27,7 +27,6 @@ class Answer:
         spec: Of the version that answers.
         action: `[C]` probabilities.
         forecast: `[K, C]` probabilities.
-        embedding: `[D, h, w]`.
         warming: The version has not yet seen enough of this segment for its answer to count.
         broken: The model computed NaN or infinity; `action` and `forecast` say "don't know" instead.
         repeated: The one before, because the picture has not changed since.
@@ -36,7 +35,6 @@ class Answer:
     spec: StudentSpec
     action: FloatArray
     forecast: FloatArray
-    embedding: FloatArray
     warming: bool
     broken: bool = False
     repeated: bool = False
@@ -197,7 +195,6 @@ class Students:
                     spec=batch.engine.spec,
                     action=_unknown(output.action[index]) if broken else output.action[index],
                     forecast=_unknown(output.forecast[index]) if broken else output.forecast[index],
-                    embedding=output.embedding[index],
                     warming=warming or broken,
                     broken=broken,
                 )

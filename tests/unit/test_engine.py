@@ -14,6 +14,7 @@ from streamkd.bundle import read_bundle, write_manifest
 from streamkd.engine import open_engine
 from streamkd.engine.base import softmax
 from streamkd.engine.openvino import bare_request
+from streamkd.engine.rows import StateRows
 from streamkd.engine.slots import pieces
 from streamkd.errors import BundleError
 from tests.fakes import GREY, RED, TINY_SIZE, FakeEngine, make_tiny_bundle, tiny_spec
@@ -75,6 +76,18 @@ def test_a_bare_request_keeps_the_memory_that_it_writes_to(bundle):
     infer()
     assert slot.output["action"].shape[0] == 3
     assert slot.output["action"].any()
+
+
+def test_rows_of_other_cameras_and_what_they_say_of_numbers(engine):
+    """In pieces of eight, four and one: what is no number is told of its own row."""
+    rows = StateRows(engine.spec.state)
+    numbers = np.array([rows.take() for _ in range(14)], np.intp)
+    rows.arrays["level"][numbers[9]] = np.nan
+    output, numeric = engine.advance(list(colour(RED, 13)), rows, numbers[:13])
+    assert numeric.tolist() == [row != 9 for row in range(13)]
+    assert output.action.shape == (13, 2)
+    assert rows.arrays["level"][numbers[:9], 0].all()
+    assert not rows.arrays["level"][numbers[13]].any()
 
 
 def test_shapes_are_those_of_the_spec(engine):

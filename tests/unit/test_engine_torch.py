@@ -88,5 +88,5 @@ def test_on_a_gpu_it_says_what_it_says_on_the_cpu(engine, frames):
 def test_rows_are_advanced_as_states_are(engine, frames):
     rows = StateRows(engine.spec.state)
     numbers = np.array([rows.take() for _ in frames[0]], np.intp)
-    told = np.stack([engine.advance(list(batch), rows, numbers).action for batch in frames])
+    told = np.stack([engine.advance(list(batch), rows, numbers)[0].action for batch in frames])
     np.testing.assert_allclose(told, play(engine, frames), atol=1e-6)

@@ -32,6 +32,7 @@ class Pipeline:
                 forecast=(),
                 anomaly_score=None,
                 model_version="v",
+                repeated=frame.same_as_s is not None,
             )
             for frame in frames
         ]
@@ -46,11 +47,11 @@ def loop():
     made.stop()
 
 
-def give(loop, age_s, *, camera_id="cam", caught_up=False):
+def give(loop, age_s, *, camera_id="cam", **kind):
     """Leave a frame that arrived a while ago; returns once the loop has seen it."""
     before = seen(loop, camera_id)
     received_s = time.monotonic() - age_s
-    loop._mailboxes.put(Frame(camera_id, 0, received_s, received_s, NOTHING, NOTHING[..., 0], caught_up=caught_up))
+    loop._mailboxes.put(Frame(camera_id, 0, received_s, received_s, NOTHING, NOTHING[..., 0], **kind))
     end_s = time.monotonic() + 5.0
     while seen(loop, camera_id) == before:
         assert time.monotonic() < end_s
@@ -60,6 +61,12 @@ def give(loop, age_s, *, camera_id="cam", caught_up=False):
 def seen(loop, camera_id):
     answers = loop.answers.get(camera_id)
     return (0, 0) if answers is None else (answers.analysed, answers.dropped.get(DropReason.STALE, 0))
+
+
+def test_an_answer_that_was_given_again_is_counted_as_one(loop):
+    give(loop, 0.1)
+    give(loop, 0.0, same_as_s=1.0)
+    assert (loop.answers["cam"].analysed, loop.answers["cam"].repeated) == (2, 1)
 
 
 def test_what_comes_too_late_is_dropped(loop):
