@@ -16,7 +16,7 @@ import pytest
 import streamkd
 from tests.processes import RtspServer, Service, started, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SCENES = {"corner": "7q6KJoSgxmY", "gate": "V726w0IKCp4", "plaza": "Synopsis"}
 # Half a minute gives few moments; what bounds are worth is tested elsewhere, so 80 % are enough here.
