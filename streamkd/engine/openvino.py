@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,7 @@ class OpenVinoEngine(SlottedEngine):
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
-        slots = {size: _compile(bundle, size, threads) for size in BATCH_SIZES}
-        super().__init__(bundle.spec, slots, padded=False)
+        super().__init__(bundle.spec, _slots(bundle, BATCH_SIZES, threads), padded=False)
 
 
 def bare_request(bundle: Bundle, batch: int, rng: np.random.Generator) -> Callable[[], object]:
@@ -48,7 +47,7 @@ def bare_request(bundle: Bundle, batch: int, rng: np.random.Generator) -> Callab
     Raises:
         BundleError: As `OpenVinoEngine`.
     """
-    slot = _compile(bundle, batch, threads=1)
+    slot = _slots(bundle, (batch,), threads=1)[batch]
     slot.frame[:] = rng.integers(0, 256, slot.frame.shape, np.uint8)
 
     def infer() -> object:
@@ -74,22 +73,26 @@ class _Slot:
         self.request.infer()
 
 
-def _compile(bundle: Bundle, size: int, threads: int) -> _Slot:
-    """The network for batches of one size."""
+def _slots(bundle: Bundle, sizes: Sequence[int], threads: int) -> dict[int, _Slot]:
+    """The network, read once and compiled for each of some batch sizes."""
     core = ov.Core()
     try:
         model = core.read_model(str(bundle.ir_path))
         _check_interface(model, bundle)
-        model.reshape({port: ov.PartialShape([size, *list(port.get_partial_shape())[1:]]) for port in model.inputs})
-        compiled = core.compile_model(_with_uint8_frames(model), "CPU", _settings(threads))
-        request = compiled.create_infer_request()
+        requests = {size: _compile(core, model, size, threads).create_infer_request() for size in sizes}
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1][:200]
         raise BundleError(
             f"OpenVINO can't load the network of model bundle {bundle.path}: {reason}.",
             hint="Retrain the bundle with this version of streamkd.",
         ) from error
-    return _Slot(request, bundle.spec, size)
+    return {size: _Slot(request, bundle.spec, size) for size, request in requests.items()}
+
+
+def _compile(core: Any, model: Any, size: int, threads: int) -> Any:
+    fixed = model.clone()
+    fixed.reshape({port: ov.PartialShape([size, *list(port.get_partial_shape())[1:]]) for port in fixed.inputs})
+    return core.compile_model(_with_uint8_frames(fixed), "CPU", _settings(threads))
 
 
 def _settings(threads: int) -> dict[str, Any]:

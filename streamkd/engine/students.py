@@ -66,7 +66,7 @@ class _Camera:
         if same_as_s is None or self.last is None or self.following is not None:
             return None
         pts_s, answer = self.last
-        return answer if pts_s == same_as_s and not answer.warming else None
+        return replace(answer, repeated=True) if pts_s == same_as_s and not answer.warming else None
 
 
 @dataclass(slots=True)
@@ -198,7 +198,7 @@ class Students:
                     warming=warming or broken,
                     broken=broken,
                 )
-                camera.last = (frames[row].pts_s, replace(answer, repeated=True))
+                camera.last = (frames[row].pts_s, answer)
 
 
 def relive(engine: InferenceEngine, again: Sequence[UInt8Array]) -> dict[str, FloatArray]:

@@ -274,8 +274,12 @@ class PacketFlow:
             was_still = watch.scene is Scene.STILL
             motion = self._motion(frame, watch)
             watch.picture(motion, frame.source_pts_s)
-            follows = seen is not None and seen.segment == frame.segment
-            if seen is not None and follows and was_still and watch.is_same(motion, frame.pts_s - seen.pts_s):
+            if (
+                was_still
+                and seen is not None
+                and seen.segment == frame.segment
+                and watch.is_same(motion, frame.pts_s - seen.pts_s)
+            ):
                 self.counts.gated += due
                 return replace(frame, same_as_s=seen.pts_s)
             self._seen = _Seen(frame.segment, frame.pts_s, frame.grey)
