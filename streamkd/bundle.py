@@ -71,6 +71,18 @@ class FocusSpec(BaseModel):
     decay: float = Field(default=0.8, ge=0.0, lt=1.0)
 
 
+class MotionSpec(BaseModel):
+    """The student measures optical flow: see `streamkd.models.motion`.
+
+    Attributes:
+        keep: What is left of a frame's share in the fading mean after one more frame.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keep: float = Field(default=0.8, ge=0.0, lt=1.0)
+
+
 class StudentSpec(BaseModel):
     """What a student needs and gives; the only thing the live path knows of it.
 
@@ -86,6 +98,7 @@ class StudentSpec(BaseModel):
         gap_policy: What happens to the state when frames are skipped on purpose: thrown away, or kept as it is.
         state: Named state tensors.
         focus: How the gaze follows what moves; None: the whole picture is the input.
+        motion: How it measures motion; None: it does not, as students before 2026-11-28.
         temperature: Logits are divided by this before the softmax (calibration, fitted on held-out clips).
         thresholds: Per foreground class, the smoothed probability at which an event opens at sensitivity 0.5.
     """
@@ -106,6 +119,7 @@ class StudentSpec(BaseModel):
     gap_policy: Literal["reset", "hold"] = "reset"
     state: tuple[TensorSpec, ...]
     focus: FocusSpec | None = None
+    motion: MotionSpec | None = None
     temperature: float = Field(default=1.0, gt=0)
     thresholds: dict[str, float] = {}
 
@@ -243,6 +257,7 @@ __all__ = [
     "Bundle",
     "FocusSpec",
     "Lineage",
+    "MotionSpec",
     "StudentSpec",
     "TensorSpec",
     "check_manifest",

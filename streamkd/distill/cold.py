@@ -35,7 +35,7 @@ def cold_student(parent: Bundle, clips: Path, out: Path) -> Bundle:
     """
     student = load_student(parent)
     with torch.no_grad():
-        for layer in (student.direct, student.recall):
+        for layer in student.readouts():
             layer.weight.zero_()
             layer.bias.zero_()
     spec = parent.spec.model_copy(update={"version": VERSION, "temperature": 1.0})

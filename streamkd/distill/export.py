@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # The head stays in float: it works on differences of neighbouring frames, which are of the size of an int8 step of the
 # features themselves (left alone, NNCF quantises both sides of these subtractions). It costs next to nothing.
 _FLOAT_OPERATIONS = ("Subtract", "Abs", "ReduceMean", "ReduceMax", "MatMul", "Sigmoid", "Tanh")
+# The same by the names that the converter gives: of the types above, NNCF still rounds what the head's layers give and
+# the sums that the student itself forms (those of the trunk stand behind a block's name).
+_FLOAT_PARTS = (r".*student\.(motion|moving|memory|direct|recall|reduce|standardise).*", r"aten::add/.*")
 _OUTPUTS = ("action", "forecast", "embedding")
 
 
@@ -38,7 +41,7 @@ class _Step(nn.Module):
 
     def forward(self, frame: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         before = dict(zip(self.names, state, strict=True))
-        raw, embedding, following = self.student.features(self.student.front(frame)[:, None], before)
+        raw, embedding, following = self.student.step_features(frame, before)
         action, forecast, following["memory"] = self.student.head(raw, before["memory"])
         given = (action[:, 0], forecast[:, 0], embedding[:, 0], *(following[name] for name in self.names))
         return (*given, raw[:, 0]) if self.with_raw else given
@@ -102,7 +105,7 @@ def quantise(model: Any, spec: StudentSpec, clips: Sequence[UInt8Array], *, samp
             subset_size=len(feeds),
             preset=nncf.QuantizationPreset.PERFORMANCE,
             fast_bias_correction=True,
-            ignored_scope=nncf.IgnoredScope(types=list(_FLOAT_OPERATIONS), validate=False),
+            ignored_scope=nncf.IgnoredScope(types=list(_FLOAT_OPERATIONS), patterns=list(_FLOAT_PARTS), validate=False),
         )
 
 

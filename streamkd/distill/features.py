@@ -147,7 +147,7 @@ def _due(available: int, variant: Variant, rng: np.random.Generator, oversample:
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
-    """Cached front features, `[T, 40, h, w]` fp16.
+    """Cached front features, `[T, M, h, w]` fp16.
 
     Attributes:
         plain: Clip i as the live path sees it.
@@ -247,7 +247,7 @@ def dense_frames(frames: FrameCache, record: ClipRecord, spec: StudentSpec) -> U
 
 
 def front_features(student: Student, frames: Tensor) -> Tensor:
-    """`[N, 3, S, S]` float32 RGB 0..255 to `[N, 40, S/8, S/8]` fp16, in batches, without gradients."""
+    """`[N, 3, S, S]` float32 RGB 0..255 to `[N, M, S/8, S/8]` fp16, in batches, without gradients."""
     with torch.inference_mode():
         parts = [
             student.front(part.contiguous(memory_format=torch.channels_last)).half()
@@ -261,9 +261,9 @@ def _span(record: ClipRecord) -> str:
 
 
 def _fingerprint(student: Student) -> str:
-    digest = hashlib.sha256(
-        f"{AUGMENT_VERSION} {student.spec.input_size} {student.spec.rate_hz} {student.spec.focus}".encode()
-    )
+    spec = student.spec
+    said = (AUGMENT_VERSION, spec.input_size, spec.rate_hz, spec.focus, spec.motion is not None)
+    digest = hashlib.sha256(" ".join(map(str, said)).encode())
     for parameter in student.backbone.blocks[4].parameters():
         digest.update(parameter.detach().half().numpy().tobytes())
     return digest.hexdigest()[:12]

@@ -252,6 +252,7 @@ def _recipe(settings: DistilConfig, epochs: int, *, poisoned: bool) -> FitConfig
         head_only=settings.head_only and not poisoned,
         decay_memory=0.05,
         decay_direct=0.05,
+        decay_moving=0.05,
         lr_trunk=rate or settings.lr_trunk,
         lr_head=rate or settings.lr_head,
         ema=0.9,

@@ -139,7 +139,7 @@ def forward(student: Student, front: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Args:
         student: In whatever mode.
-        front: `[B, T, F]` what the head sees, or `[B, T, 40, h, w]` what the front gives.
+        front: `[B, T, F]` what the head sees, or `[B, T, M, h, w]` what the front gives.
     """
     seen: list[Tensor] = []
     # The last features have no name outside the head: they are what its last layer is given.

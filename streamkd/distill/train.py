@@ -35,7 +35,8 @@ class FitConfig:
     lr_head: float = 1e-3
     decay_trunk: float = 0.05
     decay_memory: float = 3.0
-    decay_direct: float = 20.0  # its features outnumber the clips by far
+    decay_direct: float = 60.0  # its features outnumber the clips by far
+    decay_moving: float = 0.3
     warmup: float = 0.05  # share of the steps
     ema: float = 0.95
     mixup: float = 0.3  # Beta(a, a) of mixing two streams; 0 turns it off
@@ -43,6 +44,8 @@ class FitConfig:
     forecast_weight: float = 0.3
     clip_norm: float = 2.0
 
+
+_MOVING_RATE = 3.0  # times the head's: two small layers of few inputs
 
 # A second stage that trains the trunk as well. Off: docs/results/student.md has what little was measured.
 FINE_TUNE = FitConfig(epochs=0, head_only=False, lr_head=2e-4, mixup=0.3, ema=0.97)
@@ -80,8 +83,9 @@ def set_standardiser(student: Student, raw: FeatureSet) -> None:
     deviation = stacked.std(dim=0)
     student.standardise.mean.copy_(stacked.mean(dim=0))
     # Features that hardly ever change would be blown up: a tenth of the mean deviation of their kind is added.
-    for kind in (slice(0, POOLED), slice(POOLED, None)):
-        student.standardise.deviation[kind] = deviation[kind] + 0.1 * deviation[kind].mean()
+    for kind in (slice(0, POOLED), slice(POOLED, student.changes), slice(student.changes, None)):
+        if len(deviation[kind]):
+            student.standardise.deviation[kind] = deviation[kind] + 0.1 * deviation[kind].mean()
 
 
 def fit(
@@ -219,6 +223,9 @@ def head_optimizer(student: Student, config: FitConfig) -> torch.optim.Optimizer
         {"params": student.memory_parameters(), "base_lr": config.lr_head, "weight_decay": config.decay_memory},
         {"params": list(student.direct.parameters()), "base_lr": config.lr_head, "weight_decay": config.decay_direct},
     ]
+    if moving := student.moving_parameters():
+        rate = _MOVING_RATE * config.lr_head
+        groups.append({"params": moving, "base_lr": rate, "weight_decay": config.decay_moving})
     if not config.head_only:
         trunk = {"params": student.trunk_parameters(), "base_lr": config.lr_trunk, "weight_decay": config.decay_trunk}
         groups.append(trunk)

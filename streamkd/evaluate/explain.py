@@ -4,13 +4,14 @@ The student reads change, not pictures: a logit is built on how a map of 10 by 1
 computed from it later differ from the frame before. So the map drawn is the product of gradient and activation of
 that map, summed over the channels and over the two frames that make a change (HiResCAM: Draelos, Carin, 2020, the
 elementwise form of Grad-CAM: Selvaraju et al., ICCV 2017); positive is what speaks for the class. Where the answer
-rested on the linear reading of the same map, this is exactly the place's share of it.
+rested on the linear reading of the same map, this is exactly the place's share of it. The same is done for the optical
+flow that the student measures, and the two are added.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from streamkd.errors import InputError
 from streamkd.evaluate.calibrate import scored_frames, softmax
+from streamkd.models.motion import FLOW_CHANNELS
 from streamkd.models.student import EMBED_BLOCK
 
 if TYPE_CHECKING:
@@ -86,24 +88,37 @@ def explain_clip(
 
 
 def _evidence(student: Student, front: Tensor, at: int, target: int, size: int) -> NDArray[np.float32]:
-    """`[S, S]`, at least 0: gradient times activation for the class's lead over the others on frame `at`."""
+    """`[S, S]`, at least 0: gradient times activation for the class's lead over the others on frame `at`.
+
+    Of the map that changes are seen on, the two frames whose difference is seen; of the flow, which counts from the
+    last cut on, all frames up to `at`. Each counts by what it adds to the lead.
+    """
     kept: list[Tensor] = []
 
-    def keep(_module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        kept.append(output.detach().requires_grad_(True))  # noqa: FBT003
-        return kept[0]
+    def keep(_module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> Any:
+        whole = output if isinstance(output, Tensor) else output[0]
+        kept.append(whole.detach().requires_grad_(True))  # noqa: FBT003
+        return kept[-1] if isinstance(output, Tensor) else (kept[-1], *output[1:])
 
-    hook = student.backbone.blocks[EMBED_BLOCK].register_forward_hook(keep)
+    parts = [student.backbone.blocks[EMBED_BLOCK], *([] if student.motion is None else [student.motion.flow])]
+    hooks = [part.register_forward_hook(keep) for part in parts]
     try:
         with torch.enable_grad():
             logits = student.back(front[:, : at + 1])[0].action[0, at]
             others = torch.cat([logits[:target], logits[target + 1 :]])
-            (gradient,) = torch.autograd.grad(logits[target] - others.logsumexp(dim=0), kept[0])
+            gradients = torch.autograd.grad(logits[target] - others.logsumexp(dim=0), kept)
     finally:
-        hook.remove()
-    evidence = (gradient * kept[0].detach())[max(0, at - 1) : at + 1].sum(dim=(0, 1)).clamp(min=0)
-    picture = Image.fromarray(evidence.numpy()).resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(picture, dtype=np.float32).clip(min=0.0)
+        for hook in hooks:
+            hook.remove()
+    evidence = np.zeros((size, size), np.float32)
+    for gradient, value in zip(gradients, kept, strict=True):
+        product = gradient * value.detach()
+        is_flow = product.shape[1] == FLOW_CHANNELS
+        shown = product[0 if is_flow else max(0, at - 1) : at + 1].sum(dim=(0, 1)).clamp(min=0)
+        cells = (size / shown.shape[-1]) ** 2  # a coarse map says as much in fewer cells
+        picture = Image.fromarray((shown / cells).numpy()).resize((size, size), Image.Resampling.BICUBIC)
+        evidence += np.asarray(picture, dtype=np.float32).clip(min=0.0)
+    return evidence
 
 
 def draw(explanation: Explanation, frames_rgb: UInt8Array, rate_hz: float, *, start_s: float = 0.0) -> Image.Image:

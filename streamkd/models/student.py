@@ -1,10 +1,11 @@
 """The streaming student: sees each frame once and keeps a small state per camera.
 
-Time enters in three places, all causal: an eighth of the channels of five blocks comes from the previous frame (online
+Time enters in four places, all causal: an eighth of the channels of five blocks comes from the previous frame (online
 temporal shift: Lin, Gan, Han, "TSM", ICCV 2019), the head sees how pooled features and a low-resolution map changed
-since the previous frame, and a GRU remembers. The head sees change only, never appearance: a scene can be learnt by
-heart, and that does not carry over to another camera (docs/results/student.md has the figures). `step` and `clip` are
-the same arithmetic: running `step` over T frames gives what `clip` gives for them.
+since the previous frame, a GRU remembers, and optical flow is measured and summed up (`streamkd.models.motion`). The
+head sees change only, never appearance: a scene can be learnt by heart, and that does not carry over to another camera
+(docs/results/student.md has the figures). `step` and `clip` are the same arithmetic: running `step` over T frames gives
+what `clip` gives for them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from streamkd.bundle import FocusSpec, StudentSpec, TensorSpec
+from streamkd.bundle import FocusSpec, MotionSpec, StudentSpec, TensorSpec
 from streamkd.models.backbone import Backbone, block_specs
+from streamkd.models.motion import GREY_CHANNELS, SHRINK, STATISTICS, Motion, pack, unpack
 
 BACKBONE = "efficientnet-lite0"
 CUT = 5  # blocks before it are never trained and know no time, so that their output can be cached
@@ -24,9 +26,11 @@ SHIFT_SHARE = 8
 EMBED_BLOCK = 7  # its output, 80 channels at stride 16, is the embedding
 POOLED = 1280
 HIDDEN = 64
+MOVING_HIDDEN, MOVING_DROPOUT = 32, 0.2
 STANDARD_LIMIT = 4.0  # standardised features are clipped here: the first frame has no previous one
 
 FOCUS = FocusSpec(view_size=320)  # the window shows half the picture's height: docs/results/student.md
+MOTION = MotionSpec()
 
 State = dict[str, Tensor]
 
@@ -46,8 +50,11 @@ class StudentOutput:
     embedding: Tensor
 
 
-def state_specs(input_size: int) -> tuple[TensorSpec, ...]:
-    """The state of one camera: shifted channels, the previous features, the memory; 56 KiB at 160 pixels."""
+def state_specs(input_size: int, *, motion: bool = True) -> tuple[TensorSpec, ...]:
+    """The state of one camera: shifted channels, the previous features, the memory, and what motion is measured from.
+
+    84 KiB at 160 pixels, 56 KiB without motion.
+    """
     specs = block_specs(BACKBONE)
     strides = [2]
     for spec in specs:
@@ -60,11 +67,18 @@ def state_specs(input_size: int) -> tuple[TensorSpec, ...]:
         for index in SHIFTED
     ]
     side = input_size // strides[EMBED_BLOCK + 1]
+    grey, cells = input_size // SHRINK, input_size // strides[CUT]
+    moving = (
+        TensorSpec(name="grey", shape=(1, grey, grey)),
+        TensorSpec(name="flow", shape=(2, cells, cells)),
+        TensorSpec(name="moving", shape=(STATISTICS + 2,)),
+    )
     return (
         *shifts,
         TensorSpec(name="embed", shape=(specs[EMBED_BLOCK].c_out, side, side)),
         TensorSpec(name="pooled", shape=(POOLED,)),
         TensorSpec(name="memory", shape=(HIDDEN,)),
+        *(moving if motion else ()),
     )
 
 
@@ -77,9 +91,10 @@ def student_spec(
     background: str = "normal",
     horizons_s: tuple[float, ...] = (1.0, 2.0),
     focus: FocusSpec | None = FOCUS,
+    motion: MotionSpec | None = MOTION,
 ) -> StudentSpec:
     """The spec of a new, uncalibrated student."""
-    state = state_specs(input_size)
+    state = state_specs(input_size, motion=motion is not None)
     embed = next(tensor.shape for tensor in state if tensor.name == "embed")
     return StudentSpec(
         version=version,
@@ -95,6 +110,7 @@ def student_spec(
         gap_policy="reset",
         state=state,
         focus=focus,
+        motion=motion,
     )
 
 
@@ -140,12 +156,23 @@ class Student(nn.Module):
         n_classes, horizons = len(spec.classes), len(spec.forecast_horizons_s)
         self.backbone = Backbone(spec.backbone)
         local = 2 * block_specs(spec.backbone)[EMBED_BLOCK].c_out
-        self.standardise = Standardise(POOLED + local)
+        moving = 0 if spec.motion is None else STATISTICS
+        self.changes = POOLED + local  # of the head's inputs; statistics of motion follow
+        self.standardise = Standardise(self.changes + moving)
         self.dropout = nn.Dropout(dropout)
-        self.direct = nn.Linear(POOLED + local, (1 + horizons) * n_classes)
+        self.direct = nn.Linear(self.changes, (1 + horizons) * n_classes)
         self.reduce = nn.Linear(local, HIDDEN)
         self.memory = Memory(HIDDEN)
         self.recall = nn.Linear(2 * HIDDEN, (1 + horizons) * n_classes)
+        self.motion: Motion | None = None
+        if spec.motion is not None:
+            self.motion = Motion(spec.motion, spec.input_size, spec.rate_hz)
+            self.moving = nn.Sequential(
+                nn.Linear(moving, MOVING_HIDDEN),
+                nn.ReLU(),
+                nn.Dropout(MOVING_DROPOUT),
+                nn.Linear(MOVING_HIDDEN, (1 + horizons) * n_classes),
+            )
 
     def init_state(self, batch: int) -> State:
         """Zero state for `batch` cameras."""
@@ -156,13 +183,18 @@ class Student(nn.Module):
         }
 
     def front(self, frames: Tensor) -> Tensor:
-        """The part without time: `[N, 3, S, S]` RGB 0..255 to `[N, 40, S/8, S/8]`."""
-        return self.backbone.front(frames, CUT)
+        """The part without time: `[N, 3, S, S]` RGB 0..255 to `[N, M, S/8, S/8]`.
+
+        M: the first blocks' 40 channels; with motion, 16 more that are a small grey picture.
+        """
+        seen = self.backbone.front(frames, CUT)
+        return seen if self.motion is None else torch.cat([seen, pack(self.motion.grey(frames))], dim=1)
 
     def step(self, frame: Tensor, state: State) -> tuple[StudentOutput, State]:
         """One frame of `B` cameras: `[B, 3, S, S]` RGB 0..255; the output's `N` is `B`."""
-        output, state = self.back(self.front(frame)[:, None], state)
-        return StudentOutput(output.action[:, 0], output.forecast[:, 0], output.embedding[:, 0]), state
+        raw, embedding, following = self.step_features(frame, state)
+        action, forecast, following["memory"] = self.head(raw, state["memory"])
+        return StudentOutput(action[:, 0], forecast[:, 0], embedding[:, 0]), following
 
     def clip(self, frames: Tensor, state: State | None = None) -> tuple[StudentOutput, State]:
         """`[B, T, 3, S, S]` RGB 0..255 at once; the output's `N` is `B, T`."""
@@ -174,11 +206,29 @@ class Student(nn.Module):
         """The head's raw input `[B, T, F]`, the embedding `[B, T, D, h, w]` and the state so far.
 
         Args:
-            front: `[B, T, 40, S/8, S/8]`, what `front` gave.
+            front: `[B, T, M, S/8, S/8]`, what `front` gave.
             state: State before the first of the T frames.
         """
+        if self.motion is None:
+            return self._features(front, None, state)
+        grey = unpack(front[:, :, -GREY_CHANNELS:].flatten(0, 1))
+        in_time = grey.reshape(*front.shape[:2], *grey.shape[1:])
+        return self._features(front[:, :, :-GREY_CHANNELS], in_time, state)
+
+    def step_features(self, frame: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """As `features` for one frame of `B` cameras, `[B, 3, S, S]` RGB 0..255; T is 1."""
+        grey = None if self.motion is None else self.motion.grey(frame)[:, None]
+        return self._features(self.backbone.front(frame, CUT)[:, None], grey, state)
+
+    def _features(self, front: Tensor, grey: Tensor | None, state: State) -> tuple[Tensor, Tensor, State]:
+        """`front [B, T, 40, S/8, S/8]`, `grey [B, T, 1, S/2, S/2]`."""
         time = front.shape[1]
         following: State = {}
+        moving: list[Tensor] = []
+        if self.motion is not None and grey is not None:
+            statistics, after = self.motion(grey, state["grey"], state["flow"], state["moving"])
+            following["grey"], following["flow"], following["moving"] = after
+            moving.append(statistics)
         x = front.flatten(0, 1)
         embedding = x
         for index in range(CUT, len(self.backbone.blocks)):
@@ -192,11 +242,11 @@ class Student(nn.Module):
         pooled = self.backbone.head(x).float().mean(dim=(2, 3)).unflatten(0, (-1, time))
         change, following["embed"] = _change(embedding, state["embed"])
         pooled_change, following["pooled"] = _change(pooled, state["pooled"])
-        raw = torch.cat([pooled_change, change.mean(dim=(3, 4)), change.amax(dim=(3, 4))], dim=-1)
+        raw = torch.cat([pooled_change, change.mean(dim=(3, 4)), change.amax(dim=(3, 4)), *moving], dim=-1)
         return raw, embedding, following
 
     def back(self, front: Tensor, state: State | None = None) -> tuple[StudentOutput, State]:
-        """Everything after the cut, over T frames: `front [B, T, 40, S/8, S/8]`."""
+        """Everything after the cut, over T frames: `front [B, T, M, S/8, S/8]`."""
         if state is None:
             state = self.init_state(front.shape[0])
         raw, embedding, following = self.features(front, state)
@@ -204,7 +254,7 @@ class Student(nn.Module):
         return StudentOutput(action, forecast, embedding), following
 
     def head(self, raw: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From change to logits: a linear reading of this frame, plus what the memory makes of it.
+        """From change to logits: a linear reading of this frame, what the memory makes of it, and what motion says.
 
         Args:
             raw: `[B, T, F]`.
@@ -213,13 +263,16 @@ class Student(nn.Module):
         Returns:
             Action logits `[B, T, C]`, forecast logits `[B, T, K, C]`, the memory after the last frame.
         """
-        standard = self.dropout(self.standardise(raw))
+        whole = self.standardise(raw)
+        standard = self.dropout(whole[..., : self.changes])
         reduced = torch.relu(self.reduce(standard[..., POOLED:]))
         memories: list[Tensor] = []
         for index in range(raw.shape[1]):
-            memory = self.memory(reduced[:, index], memory).float()
+            memory = self.memory(reduced[:, index], memory)
             memories.append(memory)
         logits = self.direct(standard) + self.recall(torch.cat([reduced, torch.stack(memories, dim=1)], dim=-1))
+        if self.motion is not None:
+            logits = logits + self.moving(whole[..., self.changes :])
         classes = len(self.spec.classes)
         forecast = logits[..., classes:].reshape(*raw.shape[:2], len(self.spec.forecast_horizons_s), classes)
         return logits[..., :classes], forecast, memory
@@ -231,6 +284,15 @@ class Student(nn.Module):
     def memory_parameters(self) -> list[nn.Parameter]:
         """The recurrent part of the head."""
         return [*self.reduce.parameters(), *self.memory.parameters(), *self.recall.parameters()]
+
+    def moving_parameters(self) -> list[nn.Parameter]:
+        """The reading of motion; empty without it."""
+        return [] if self.motion is None else list(self.moving.parameters())
+
+    def readouts(self) -> list[nn.Linear]:
+        """The layers that give logits; their sum is what the student says."""
+        last = [] if self.motion is None else [layer for layer in self.moving if isinstance(layer, nn.Linear)][-1:]
+        return [self.direct, self.recall, *last]
 
 
 def _shift(x: Tensor, previous: Tensor, time: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from streamkd.distill.bench import report as reporting
-from streamkd.distill.bench.data import BenchData, JoinedSource, LongStream
+from streamkd.distill.bench.data import BenchData, JoinedSource, LongStream, thin
 from streamkd.distill.bench.figures import chosen_on_other_folds, row_figures
 from streamkd.distill.bench.measure import Bench, Budget, linear_start, site_halves, visible_labels
 from streamkd.distill.bench.results import append, facts_of, read_results
@@ -26,9 +26,10 @@ from streamkd.evaluate.cost import StudentCost
 from streamkd.evaluate.dataset import ClipRecord
 from streamkd.evaluate.joined import Junction
 from streamkd.models.backbone import HEAD_CHANNELS
+from streamkd.models.motion import STATISTICS
 from streamkd.models.student import POOLED
 
-FOLDS, PER_FOLD, FRAMES, WIDTH = 4, 8, 9, POOLED + 160
+FOLDS, PER_FOLD, FRAMES, WIDTH = 4, 8, 9, POOLED + 160 + STATISTICS
 BUDGET = Budget(epochs=2, variants=1, folds=(0, 1, 2, 3))
 
 
@@ -101,6 +102,16 @@ def test_a_site_s_footage_is_learnt_from_without_labels_and_measured_in_turn(dat
     row = BY_NAME["the site's own clips unlabelled"]
     said = [Bench(one, Budget(1, 1, (0,))).run(row, 0, quiet)["int8"] for one in (data, replace(data, labels=turned))]
     assert said[0] == said[1]
+
+
+def test_a_quick_run_takes_clips_of_every_source_and_label(data):
+    records = data.records  # eight sources, two clips of each label in each
+    some = thin(records, 20)
+    assert len(some) == 20
+    assert {(one.source, one.label) for one in some} == {(one.source, one.label) for one in records}
+    assert [one.file for one in some] == [one.file for one in records if one in some]
+    assert thin(records, None) == records
+    assert thin(records, 1000) == records
 
 
 @pytest.mark.parametrize("row", [one for one in ROWS if one.one_fold][::6], ids=lambda row: row.name)

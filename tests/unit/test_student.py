@@ -55,11 +55,24 @@ def test_the_head_does_not_see_a_scene_that_stands_still(student):
     pictures = torch.rand(2, 1, 3, SIZE, SIZE) * 255
     with torch.inference_mode():
         raw, _, _ = student.features(
-            student.front(pictures.expand(-1, 8, -1, -1, -1).flatten(0, 1)).reshape(2, 8, 40, SIZE // 8, SIZE // 8),
+            student.front(pictures.expand(-1, 8, -1, -1, -1).flatten(0, 1)).unflatten(0, (2, 8)),
             student.init_state(2),
         )
-    assert float(raw[:, 0].abs().max()) > 0.1
-    torch.testing.assert_close(raw[:, -1], torch.zeros_like(raw[:, -1]), atol=1e-4, rtol=0)
+    changes, motion = raw[..., : student.changes], raw[..., student.changes :]
+    assert float(changes[:, 0].abs().max()) > 0.1
+    torch.testing.assert_close(changes[:, -1], torch.zeros_like(changes[:, -1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(motion[0, -1], motion[1, -1], atol=1e-4, rtol=0)
+
+
+def test_a_student_without_motion_keeps_no_picture_and_answers():
+    """As in bundles that were made before motion was measured."""
+    student = Student(student_spec("s", ("normal", "fight"), input_size=SIZE, motion=None)).eval()
+    assert {"grey", "flow", "moving"}.isdisjoint(tensor.name for tensor in student.spec.state)
+    with torch.inference_mode():
+        output, state = student.step(torch.zeros(2, 3, SIZE, SIZE), student.init_state(2))
+    assert output.action.shape == (2, 2)
+    assert set(state) == {tensor.name for tensor in student.spec.state}
+    assert student.front(torch.zeros(1, 3, SIZE, SIZE)).shape[1] == 40
 
 
 def test_the_trunk_that_may_be_trained_begins_at_the_cut(student):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,6 @@ from streamkd_service.cli.options import CacheOption
 from streamkd_service.cli.screen import bars, warn
 
 RESULTS = Path("docs/results/distillation.jsonl")
-REPORT = Path("docs/results/distillation.md")
 NOTES = Path("docs/results/distillation-notes.md")
 
 
@@ -22,7 +22,9 @@ def distillation(
     data: Annotated[Path, typer.Option("--data", help="Folder of labelled clips.")] = Path(
         "../shared/data/surveillance-fight"
     ),
-    quick: Annotated[bool, typer.Option("--quick", help="One fold, one seed, few passes: at most 10 minutes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One fold, one seed, few clips and passes: at most 10 minutes.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Train the trunk too, labels only and the best rows.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The table of goals as JSON on standard output.")] = False,
     row: Annotated[list[str] | None, typer.Option("--row", help="Only this row; may stand several times.")] = None,
@@ -33,10 +35,19 @@ def distillation(
     ] = None,
     epochs: Annotated[int, typer.Option(help="With --full: passes that train the trunk.", min=1)] = 16,
     results: Annotated[
-        Path, typer.Option("--results", help="JSON lines; what is in there is not done again.")
-    ] = RESULTS,
-    report: Annotated[Path, typer.Option("--report", help="The document that is written from them.")] = REPORT,
-    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
+        Path | None,
+        typer.Option(
+            "--results",
+            help="JSON lines; what is in there is not done again. [docs/results/distillation.jsonl; with --quick, "
+            "which uses other clips, distillation-quick.jsonl]",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="The document that is written from them. [beside them, .md]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads. [1; with --quick as many as there are]", min=1)
+    ] = None,
     cache: CacheOption = None,
 ) -> None:
     """Rerun the table of goals: pooled out-of-fold figures by source, a row an objective, the same budget in each."""
@@ -49,19 +60,20 @@ def distillation(
     if list_rows:
         print("\n".join(f"{one.family:<12} {one.name}" for one in ROWS))
         return
+    results = results or (RESULTS.with_stem(f"{RESULTS.stem}-quick") if quick else RESULTS)
     request = BenchRequest(
         data=data,
         cache=cache or default_cache(),
         results=results,
-        report=report,
+        report=report or results.with_suffix(".md"),
         quick=quick,
         full=full,
         rows=tuple(row or ()),
         seeds=tuple(range(seeds)),
-        threads=threads,
+        threads=threads or ((os.cpu_count() or 1) if quick else 1),
         teacher=teacher,
         machine=machine(),
-        notes=NOTES,
+        notes=None if quick else NOTES,
         budget=FullBudget(trunk_epochs=epochs),
     )
     with bars() as progress:

@@ -9,6 +9,7 @@ the state is never reset; the gaze is aimed anew at each clip, because clips of 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,6 +114,7 @@ def load_bench_data(
     background: str = "normal",
     variants: int = VARIANTS,
     measured: int | None = None,
+    at_most: int | None = None,
     long_s: float = 600.0,
     samples: int = 300,
 ) -> BenchData:
@@ -126,6 +128,7 @@ def load_bench_data(
         background: The class that opens no event.
         variants: Augmented copies of each clip.
         measured: How many folds will be; what the int8 trunk shows is made for these alone.
+        at_most: Clips, spread over sources and labels; None: all of them.
         long_s: Length of the long streams.
         samples: Frames that each int8 trunk is calibrated on.
 
@@ -133,7 +136,7 @@ def load_bench_data(
         InputError: There are fewer than four folds by source: the teacher could not be cross-fitted twice.
     """
     frames = FrameCache(cache / "frames")
-    clips = _read(data, frames, warn, background)
+    clips = _read(data, frames, warn, background, at_most)
     student = new_student(clips.classes)
     plain = [plain_frames(frames, r, student.spec) for r in clips.records]
     settings = (AUGMENT_VERSION, variants, SEED, clips.folds, long_s, samples)
@@ -175,9 +178,9 @@ class _Clips:
         return [record.sha256 for record in self.records]
 
 
-def _read(data: Path, frames: FrameCache, warn: Callable[[str], None], background: str) -> _Clips:
+def _read(data: Path, frames: FrameCache, warn: Callable[[str], None], background: str, at_most: int | None) -> _Clips:
     spec = student_spec("bench", ("a", "b"))
-    found = read_dataset(data)
+    found = thin(read_dataset(data), at_most)
     records = readable(found, frames, spec.rate_hz, spec.view_size, warn, keep_aspect=spec.keeps_aspect)
     classes = split_classes(records, background)
     folds = tuple(read_folds(data, records) or make_folds(records, min(5, len({r.source for r in records})), 0))
@@ -186,6 +189,19 @@ def _read(data: Path, frames: FrameCache, warn: Callable[[str], None], backgroun
             f"The benchmark needs clips of at least {LEAST_FOLDS} sources.", hint="Name each clip's source."
         )
     return _Clips(records, tuple(classes.index(one.label) for one in records), folds, classes)
+
+
+def thin(records: Sequence[ClipRecord], at_most: int | None) -> tuple[ClipRecord, ...]:
+    """Some of the clips, in their order: one of each source and label, then a second one of each, and so on."""
+    if at_most is None:
+        return tuple(records)
+    taken: Counter[tuple[str, str]] = Counter()
+    turn: list[int] = []
+    for record in records:
+        turn.append(taken[record.source, record.label])
+        taken[record.source, record.label] += 1
+    chosen = sorted(range(len(records)), key=lambda i: (turn[i], i))[:at_most]
+    return tuple(records[i] for i in sorted(chosen))
 
 
 class _FoldMaker:
@@ -328,4 +344,4 @@ def _as_joined(stored: dict[str, Tensor], plain: Sequence[UInt8Array]) -> tuple[
     return tuple(found)
 
 
-__all__ = ["BenchData", "JoinedSource", "LongStream", "load_bench_data", "new_student"]
+__all__ = ["BenchData", "JoinedSource", "LongStream", "load_bench_data", "new_student", "thin"]

@@ -216,7 +216,7 @@ def linear_start(shown: FeatureSet, labels: Sequence[int], classes: Sequence[str
     with torch.no_grad():
         rows = torch.stack(
             [student.standardise(one[1:] if len(one) > 1 else one).mean(dim=0) for one in map(_float, shown.plain)]
-        )
+        )[:, : student.changes]
         known = np.array(labels) >= 0
         target = fit_logistic(rows, known, np.array(labels), 1e-3)
         # The regression standardises once more; least squares gives back its weights on what the head reads.

@@ -14,6 +14,7 @@ from streamkd.distill.recipe import Recipe
 EPOCHS = 30
 QUICK_EPOCHS = 15
 QUICK_VARIANTS = 1
+QUICK_CLIPS = 80  # what the teacher sees of a clip takes seconds
 LABELS: dict[str, Any] = {"name": "labels"}
 BASELINE = "labels only"
 FEW_LABELS = "labels only, a quarter of them"
@@ -171,4 +172,4 @@ ROWS: tuple[Row, ...] = (
 )
 BY_NAME = {row.name: row for row in ROWS}
 
-__all__ = ["BASELINE", "BY_NAME", "EPOCHS", "QUICK_EPOCHS", "QUICK_VARIANTS", "ROWS", "Row"]
+__all__ = ["BASELINE", "BY_NAME", "EPOCHS", "QUICK_CLIPS", "QUICK_EPOCHS", "QUICK_VARIANTS", "ROWS", "Row"]

@@ -14,7 +14,7 @@ from streamkd.distill.bench.full import FullBudget, FullTraining
 from streamkd.distill.bench.measure import Bench, Budget
 from streamkd.distill.bench.report import markdown
 from streamkd.distill.bench.results import Results, append, facts_of, read_results
-from streamkd.distill.bench.rows import BASELINE, BY_NAME, EPOCHS, QUICK_EPOCHS, QUICK_VARIANTS, ROWS, Row
+from streamkd.distill.bench.rows import BASELINE, BY_NAME, EPOCHS, QUICK_CLIPS, QUICK_EPOCHS, QUICK_VARIANTS, ROWS, Row
 from streamkd.distill.local_teacher import DESCRIPTION
 from streamkd.distill.recipe import TeacherOptions
 from streamkd.distill.teacher_signals import TrainingPart, gather_signals
@@ -39,7 +39,7 @@ class BenchRequest:
         cache: Where everything that does not change is kept.
         results: The JSON lines; what is in there is not done again.
         report: The document, written from them.
-        quick: One fold, one seed, few passes.
+        quick: One fold, one seed, few clips and passes.
         full: Train the trunk as well, for the rows named.
         rows: Which rows; empty: all (with `full`: labels only and the two best).
         seeds: Of the rows.
@@ -86,6 +86,7 @@ def run_bench(request: BenchRequest, progress: Callable[[str, float], None], war
         warn,
         variants=variants,
         measured=1 if request.quick else None,
+        at_most=QUICK_CLIPS if request.quick else None,
         long_s=request.long_s,
         samples=request.samples,
     )
@@ -118,7 +119,7 @@ def budget_name(request: BenchRequest) -> str:
     if request.full:
         return f"full: {request.budget.head_epochs} passes of the head, {request.budget.trunk_epochs} of the trunk"
     if request.quick:
-        return f"quick: {QUICK_EPOCHS} passes of the head, one fold"
+        return f"quick: {QUICK_EPOCHS} passes of the head, one fold, at most {QUICK_CLIPS} clips"
     return f"heads: {EPOCHS} passes on cached features"
 
 
