@@ -45,6 +45,7 @@ class FitConfig:
     clip_norm: float = 2.0
 
 
+_LEAST_DEVIATION = 1e-3
 _MOVING_RATE = 3.0  # times the head's: two small layers of few inputs
 
 # A second stage that trains the trunk as well. Off: docs/results/student.md has what little was measured.
@@ -85,7 +86,9 @@ def set_standardiser(student: Student, raw: FeatureSet) -> None:
     # Features that hardly ever change would be blown up: a tenth of the mean deviation of their kind is added.
     for kind in (slice(0, POOLED), slice(POOLED, student.changes), slice(student.changes, None)):
         if len(deviation[kind]):
-            student.standardise.deviation[kind] = deviation[kind] + 0.1 * deviation[kind].mean()
+            wider = deviation[kind] + 0.1 * deviation[kind].mean()
+            # Where no clip moves, or every frame is a cut, nothing of a kind changes at all.
+            student.standardise.deviation[kind] = wider.clamp(min=_LEAST_DEVIATION)
 
 
 def fit(

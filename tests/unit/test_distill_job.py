@@ -57,7 +57,7 @@ def refreshed(assets, clips, labels, tmp_path_factory):
 
 def synthetic(clips: int, frames: int = 9) -> FeatureSet:
     generator = torch.Generator().manual_seed(0)
-    plain = tuple(torch.rand(frames + i % 3, 40, 8, 8, generator=generator).half() for i in range(clips))
+    plain = tuple(torch.rand(frames + i % 3, 56, 8, 8, generator=generator).half() for i in range(clips))
     return FeatureSet(plain, ())
 
 

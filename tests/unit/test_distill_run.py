@@ -23,15 +23,17 @@ from streamkd.distill.run import run_fingerprint, train_head
 from streamkd.distill.signals import TeacherSignals
 from streamkd.distill.terms import REGISTRY
 from streamkd.errors import TrainingError
+from streamkd.models.motion import STATISTICS
 from streamkd.models.student import Student, student_spec
 
 CLIPS = 16
+WIDTH = 1440 + STATISTICS  # of what the head sees
 LABELS = [index % 2 for index in range(CLIPS)]
 
 
 def made_features(seed: int = 0) -> FeatureSet:
     generator = torch.Generator().manual_seed(seed)
-    clips = [torch.rand(8 + i % 4, 1440, generator=generator) * (1.0 + 0.3 * LABELS[i]) for i in range(CLIPS)]
+    clips = [torch.rand(8 + i % 4, WIDTH, generator=generator) * (1.0 + 0.3 * LABELS[i]) for i in range(CLIPS)]
     return FeatureSet(tuple(clip.half() for clip in clips), ())
 
 
@@ -212,7 +214,7 @@ def test_a_full_disk_is_one_clear_error(features, teacher, tmp_path):
 @pytest.mark.slow
 def test_the_trunk_is_trained_where_the_recipe_says_so(teacher):
     generator = torch.Generator().manual_seed(0)
-    maps = FeatureSet(tuple(torch.rand(4, 40, 20, 20, generator=generator).half() for _ in range(4)), ())
+    maps = FeatureSet(tuple(torch.rand(4, 56, 20, 20, generator=generator).half() for _ in range(4)), ())
     chosen = recipe("labels", "response", "attacked", train={"epochs": 1, "batch": 1, "head_only": False})
     start = Student(student_spec("new", ("normal", "fight")))
     run = train_head(maps, LABELS[:4], teacher.subset([0, 1, 2, 3]), chosen, 0, student=start)
@@ -222,7 +224,7 @@ def test_the_trunk_is_trained_where_the_recipe_says_so(teacher):
 
 
 def test_maps_without_a_student_to_start_from_are_refused(teacher):
-    maps = FeatureSet((torch.zeros(4, 40, 20, 20),), ())
+    maps = FeatureSet((torch.zeros(4, 56, 20, 20),), ())
     with pytest.raises(TrainingError, match="needs a student"):
         train_head(maps, [0], None, recipe("labels"), 0)
 
