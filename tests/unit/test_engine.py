@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import streamkd
 from streamkd.bundle import read_bundle, write_manifest
 from streamkd.engine import open_engine
 from streamkd.engine.base import softmax
@@ -204,3 +207,12 @@ def test_the_fake_has_the_spec_of_the_bundle(engine):
 def test_serving_imports_no_torch():
     code = "import sys, streamkd.pipeline, streamkd.engine.openvino; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_shipped_network_is_rounded_in_its_trunk_alone():
+    """Flow and head work on differences that are no larger than an int8 step."""
+    text = (Path(streamkd.__file__).parent / "assets" / "student" / "int8.xml").read_text()
+    rounded = re.findall(r'name="([^"]+)" type="FakeQuantize"', text)
+    assert any("backbone" in name for name in rounded)
+    head = re.compile(r"student\.(motion|moving|memory|direct|recall|reduce|standardise)|^aten::add")
+    assert not [name for name in rounded if head.search(name)]
