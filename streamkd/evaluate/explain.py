@@ -20,7 +20,6 @@ from torch import Tensor
 
 from streamkd.errors import InputError
 from streamkd.evaluate.calibrate import scored_frames, softmax
-from streamkd.models.motion import FLOW_CHANNELS
 from streamkd.models.student import EMBED_BLOCK
 
 if TYPE_CHECKING:
@@ -93,28 +92,29 @@ def _evidence(student: Student, front: Tensor, at: int, target: int, size: int) 
     Of the map that changes are seen on, the two frames whose difference is seen; of the flow, which counts from the
     last cut on, all frames up to `at`. Each counts by what it adds to the lead.
     """
-    kept: list[Tensor] = []
+    since = {student.backbone.blocks[EMBED_BLOCK]: max(0, at - 1)}  # part: the first of its frames that counts
+    if student.motion is not None:
+        since[student.motion.flow] = 0
+    kept: dict[torch.nn.Module, Tensor] = {}
 
-    def keep(_module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> Any:
-        whole = output if isinstance(output, Tensor) else output[0]
-        kept.append(whole.detach().requires_grad_(True))  # noqa: FBT003
-        return kept[-1] if isinstance(output, Tensor) else (kept[-1], *output[1:])
+    def keep(module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Any) -> Any:
+        value = output if isinstance(output, Tensor) else output[0]
+        kept[module] = value.detach().requires_grad_(True)  # noqa: FBT003
+        return kept[module] if isinstance(output, Tensor) else (kept[module], *output[1:])
 
-    parts = [student.backbone.blocks[EMBED_BLOCK], *([] if student.motion is None else [student.motion.flow])]
-    hooks = [part.register_forward_hook(keep) for part in parts]
+    hooks = [part.register_forward_hook(keep) for part in since]
     try:
         with torch.enable_grad():
             logits = student.back(front[:, : at + 1])[0].action[0, at]
             others = torch.cat([logits[:target], logits[target + 1 :]])
-            gradients = torch.autograd.grad(logits[target] - others.logsumexp(dim=0), kept)
+            lead = logits[target] - others.logsumexp(dim=0)
+            gradients = torch.autograd.grad(lead, [kept[part] for part in since])
     finally:
         for hook in hooks:
             hook.remove()
     evidence = np.zeros((size, size), np.float32)
-    for gradient, value in zip(gradients, kept, strict=True):
-        product = gradient * value.detach()
-        is_flow = product.shape[1] == FLOW_CHANNELS
-        shown = product[0 if is_flow else max(0, at - 1) : at + 1].sum(dim=(0, 1)).clamp(min=0)
+    for (part, first), gradient in zip(since.items(), gradients, strict=True):
+        shown = (gradient * kept[part].detach())[first : at + 1].sum(dim=(0, 1)).clamp(min=0)
         cells = (size / shown.shape[-1]) ** 2  # a coarse map says as much in fewer cells
         picture = Image.fromarray((shown / cells).numpy()).resize((size, size), Image.Resampling.BICUBIC)
         evidence += np.asarray(picture, dtype=np.float32).clip(min=0.0)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 PACK = 4  # the small picture travels as channels of a map with a quarter of its side
 SHRINK = 2  # pixels of the student's input to one of the small picture
 GREY_CHANNELS = PACK * PACK
-FLOW_CHANNELS = 2
 MAPS, NORMS = 4, 5
 STATISTICS = MAPS * NORMS
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -201,7 +200,6 @@ class Motion(nn.Module):
 
 
 __all__ = [
-    "FLOW_CHANNELS",
     "GREY_CHANNELS",
     "SHRINK",
     "STATISTICS",
