@@ -1,16 +1,19 @@
-"""Fitting the heads of a teacher: logistic regression, trees, a transformer over time. All on frozen features."""
+"""Fitting the heads of a teacher: logistic regression, trees, small networks. All on frozen features."""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from torch.nn import functional as F  # noqa: N812
 
-from streamkd.models.teachers.heads import STANDARD_LIMIT, ForestHead, LinearHead, TemporalHead
+from streamkd.models.teachers.heads import STANDARD_LIMIT, ForestHead, HiddenHead, LinearHead, TemporalHead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from streamkd.models.teachers.spec import TeacherMember
 
 _TREES, _MIN_LEAF, _SHARE_OF_FEATURES = 200, 3, 0.2
+_NETWORKS, _HIDDEN, _HIDDEN_DECAY, _HIDDEN_EPOCHS, _HIDDEN_RATE = 5, 32, 3.0, 400, 3e-3
 _EPOCHS, _BATCH, _RATE, _DECAY = 60, 32, 1e-3, 0.05
 _FRAMES_DROPPED = 0.2
 _SMOOTHING = 0.1
@@ -40,6 +44,8 @@ def fit_head(
     x, y = features.flatten(0, 1), np.repeat(labels, features.shape[1])
     if member.head == "forest":
         return fit_forest(x, y, n_classes, seed=seed)
+    if member.head == "hidden":
+        return fit_hidden(x, y, n_classes, seed=seed)
     if member.head == "temporal":
         return fit_temporal(x, y, n_classes, seed=seed)
     return fit_linear(x, y, n_classes, member.inverse_penalty)
@@ -47,13 +53,39 @@ def fit_head(
 
 def fit_linear(features: Tensor, labels: NDArray[np.int64], n_classes: int, inverse_penalty: float) -> LinearHead:
     """Standardise, then logistic regression with an L2 penalty: `[N, F]` and `[N]` to a head."""
-    mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-3
-    standard = ((features - mean) / deviation).clamp(-STANDARD_LIMIT, STANDARD_LIMIT).double().numpy()
+    mean, deviation, standard = _standard(features)
     model: Any = LogisticRegression(C=inverse_penalty, max_iter=2000).fit(standard, labels)
     weight, bias = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
     if n_classes == 2:  # scikit-learn keeps one row for two classes
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
     return LinearHead(mean, deviation, weight, bias)
+
+
+def fit_hidden(features: Tensor, labels: NDArray[np.int64], n_classes: int, *, seed: int) -> HiddenHead:
+    """Standardise, then a few networks with one hidden layer and a strong L2 penalty: `[N, F]` and `[N]` to a head.
+
+    With a hundred clips one such network depends on where it started; a few of them agree on less of that.
+    """
+    mean, deviation, standard = _standard(features)
+    layers: list[list[Tensor]] = []
+    for index in range(_NETWORKS):
+        model: Any = MLPClassifier(
+            (_HIDDEN,),
+            alpha=_HIDDEN_DECAY,
+            max_iter=_HIDDEN_EPOCHS,
+            learning_rate_init=_HIDDEN_RATE,
+            random_state=seed * _NETWORKS + index,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # stopped before it knows the clips by heart
+            model.fit(standard, labels)
+        (first, second), (first_bias, second_bias) = (
+            map(torch.from_numpy, each) for each in (model.coefs_, model.intercepts_)
+        )
+        if n_classes == 2:  # scikit-learn has one output for two classes
+            second, second_bias = torch.cat([-second, second], dim=1) / 2, torch.cat([-second_bias, second_bias]) / 2
+        layers.append([first.T, first_bias, second.T, second_bias])
+    return HiddenHead(mean, deviation, *(torch.stack(several).float() for several in zip(*layers, strict=True)))
 
 
 def fit_forest(features: Tensor, labels: NDArray[np.int64], n_classes: int, *, seed: int) -> ForestHead:
@@ -83,6 +115,13 @@ def fit_forest(features: Tensor, labels: NDArray[np.int64], n_classes: int, *, s
     return ForestHead(
         **stacked, value=torch.from_numpy(np.concatenate(values)), depth=torch.tensor(depth, dtype=torch.int32)
     )
+
+
+def _standard(features: Tensor) -> tuple[Tensor, Tensor, NDArray[np.float64]]:
+    """Mean and deviation `[F]`, and the features standardised by them as the heads do it."""
+    mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-3
+    standard = ((features - mean) / deviation).clamp(-STANDARD_LIMIT, STANDARD_LIMIT)
+    return mean, deviation, standard.double().numpy()
 
 
 def fit_temporal(features: Tensor, labels: NDArray[np.int64], n_classes: int, *, seed: int) -> TemporalHead:
@@ -126,4 +165,4 @@ def _train(head: TemporalHead, features: Tensor, labels: Tensor, n_classes: int)
             falling.step()
 
 
-__all__ = ["fit_forest", "fit_head", "fit_linear", "fit_temporal"]
+__all__ = ["fit_forest", "fit_head", "fit_hidden", "fit_linear", "fit_temporal"]

@@ -42,6 +42,15 @@ FLOW, POSE = "flow", "pose"
 MEMBERS = (
     TeacherMember(name=FLOW, features="flow", head="forest", size=112, rate_hz=RATE_HZ, max_frames=FRAMES),
     TeacherMember(
+        name="motion",
+        features="motion",
+        head="hidden",
+        size=128,
+        short_side=256,
+        rate_hz=RATE_HZ,
+        max_frames=FRAMES,
+    ),
+    TeacherMember(
         name="close",
         backbone="efficientnet-lite0",
         size=192,
@@ -57,8 +66,9 @@ BY_FRAME = TeacherMember(
     name="by-frame", features="frames", head="temporal", backbone="efficientnet-lite0", size=192, short_side=384
 )
 DESCRIPTION = (
-    "the mean of trees over optical flow, trees over people's key points, and a linear head over a frozen "
-    "EfficientNet-Lite0 on the busiest window; ten frames a second; cross-fitted twice"
+    "the mean of trees over optical flow, small networks over the flow of the busiest window, trees over people's key "
+    "points, and a linear head over a frozen EfficientNet-Lite0 on the busiest window; ten frames a second; "
+    "cross-fitted twice"
 )
 HINTS = 48  # principal components of what the teacher sees
 MODALITY = 64  # and of a single modality

@@ -85,11 +85,12 @@ PRESETS = {
             head="forest",
             size=112,
         ),
+        TeacherMember(name="motion", features="motion", head="hidden", size=128, short_side=256),
         TeacherMember(name="audio", features="audio", inverse_penalty=1e-2),
     )
 }
 # At five frames a second, because that is what a harvest keeps. The shipped teacher has a pose member besides.
-DEFAULT_MEMBERS = (PRESETS["flow"], PRESETS["close"], PRESETS["close-judge"])
+DEFAULT_MEMBERS = (PRESETS["flow"], PRESETS["motion"], PRESETS["close"], PRESETS["close-judge"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,18 +12,20 @@ torch = pytest.importorskip("torch")
 
 from scipy.optimize import minimize
 from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.neural_network import MLPClassifier
 from torch.nn import functional as F  # noqa: N812
 
 from streamkd.distill import heads as fitting
-from streamkd.distill.heads import fit_forest, fit_linear, fit_temporal
+from streamkd.distill.heads import fit_forest, fit_hidden, fit_linear, fit_temporal
 from streamkd.distill.label_cache import cached_labels, dense, sparse_top_k
 from streamkd.distill.mixture import held_out_mixture, simplex_weights
 from streamkd.errors import InputError, UnavailableError, UnsupportedMediaError
 from streamkd.media.audio import decode_audio, log_mel
 from streamkd.models.teachers import TeacherClip, open_teacher
+from streamkd.models.teachers import flow as flow_module
 from streamkd.models.teachers.cache import TensorCache
 from streamkd.models.teachers.extract import audio_features, reverse_frames
-from streamkd.models.teachers.flow import dense_flow, flow_features, motion_targets
+from streamkd.models.teachers.flow import dense_flow, flow_features, motion_features, motion_targets
 from streamkd.models.teachers.heads import HEADS
 from tests.media import make_clip
 from tests.teachers import brightness_teacher, clip_with_sound, grey_clip
@@ -78,6 +80,26 @@ def test_a_shaking_camera_is_taken_off():
 
 def test_a_single_frame_has_finite_flow_features():
     assert flow_features(rolling(0, frames=1), 10.0).isfinite().all()
+
+
+def test_a_single_frame_has_finite_motion_features():
+    assert motion_features(rolling(0, frames=1), 10.0).isfinite().all()
+
+
+def test_motion_features_say_how_fast_it_goes():
+    """Logarithms of the largest speed, 1 and 2 of 48 pixels at 10 Hz; the first of the maps is speed."""
+    slow, fast = (motion_features(rolling(step), 10.0)[4] for step in (1, 2))
+    assert float((fast - slow).exp()) == pytest.approx(2.0, rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 24, 24), (1, 1, 9, 30), (1, 2, 3, 4)])
+def test_windows_are_summed_as_pooling_does(shape):
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    half = flow_module.WINDOW // 2
+    expected = x
+    for _ in range(2):
+        expected = F.avg_pool2d(expected, flow_module.WINDOW, stride=1, padding=half, count_include_pad=False)
+    torch.testing.assert_close(flow_module._smooth(x), expected)
 
 
 # --- sound ---------------------------------------------------------------------------------------------------------
@@ -145,7 +167,35 @@ def test_a_forest_in_arrays_answers_like_scikit_learns():
     torch.testing.assert_close(head(x), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["linear", "forest", "temporal"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_small_networks_in_tensors_answer_like_scikit_learns(classes):
+    x, y = two_heaps()
+    y = np.where(np.arange(len(y)) % classes == 2, 2, y)
+    head = fit_hidden(x, y, classes, seed=1)
+    mean, deviation = x.mean(dim=0), x.std(dim=0) + 1e-3
+    probs = []
+    for index in range(fitting._NETWORKS):
+        model = MLPClassifier(
+            (fitting._HIDDEN,),
+            alpha=fitting._HIDDEN_DECAY,
+            max_iter=fitting._HIDDEN_EPOCHS,
+            learning_rate_init=fitting._HIDDEN_RATE,
+            random_state=fitting._NETWORKS + index,
+        ).fit(((x - mean) / deviation).double().numpy(), y)
+        probs.append(model.predict_proba(((x - mean) / deviation).double().numpy()))
+    expected = torch.from_numpy(np.mean(probs, axis=0)).float().log()
+    torch.testing.assert_close(head(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_small_networks_learn_what_no_line_can():
+    """Exclusive or: each feature alone says nothing."""
+    x = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    labels = (x[:, 0] * x[:, 1] > 0).long().numpy()
+    head = fit_hidden(x[:300], labels[:300], 2, seed=0)
+    assert float((head(x[300:]).argmax(dim=1).numpy() == labels[300:]).mean()) > 0.85
+
+
+@pytest.mark.parametrize("kind", ["linear", "forest", "hidden", "temporal"])
 def test_a_head_survives_being_stored(kind):
     x, y = two_heaps()
     if kind == "temporal":
@@ -153,6 +203,7 @@ def test_a_head_survives_being_stored(kind):
     fit = {
         "linear": lambda: fit_linear(x, y, 2, 1.0),
         "forest": lambda: fit_forest(x, y, 2, seed=0),
+        "hidden": lambda: fit_hidden(x, y, 2, seed=0),
         "temporal": lambda: fit_temporal(x, y, 2, seed=0),
     }
     head = fit[kind]()

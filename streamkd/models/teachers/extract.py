@@ -19,7 +19,7 @@ from streamkd.models.clip_features import clip_features, tap_blocks
 from streamkd.models.teachers.base import class_matrix, map_probs
 from streamkd.models.teachers.cache import digest
 from streamkd.models.teachers.declared import read_declaration
-from streamkd.models.teachers.flow import flow_features
+from streamkd.models.teachers.flow import flow_features, motion_features
 from streamkd.models.teachers.models import open_model, open_pose
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     FrameReader = Callable[[TeacherClip, float, int], UInt8Array]
 
 EXTRACT_VERSION = "1"  # rises when the code below, or what it calls, gives other numbers
+_OF_FLOW: dict[str, Callable[[UInt8Array, float], Tensor]] = {"flow": flow_features, "motion": motion_features}
 _EPS = 1e-3
 _FP16_LIMIT = 6e4
 # Key points of COCO's order that change places in a mirror: eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
@@ -201,8 +202,8 @@ class Extractor:
             frames = np.ascontiguousarray(frames[:, :, ::-1])
         elif view == "backward":
             frames = np.ascontiguousarray(frames[::-1])
-        if key.kind == "flow":
-            return flow_features(frames, key.rate_hz)
+        if key.kind in _OF_FLOW:
+            return _OF_FLOW[key.kind](frames, key.rate_hz)
         if key.kind == "model":
             return self._ask(key, frames)
         backbone = self._backbone(key.backbone)

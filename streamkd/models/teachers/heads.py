@@ -98,6 +98,34 @@ class ForestHead:
         return cls(*(tensors[one.name] for one in fields(cls)))
 
 
+@dataclass(frozen=True, slots=True)
+class HiddenHead:
+    """Standardiser and E small networks with one hidden layer, whose answers are averaged; stored in fp16."""
+
+    kind: ClassVar[HeadKind] = "hidden"
+
+    mean: Tensor  # [F]
+    deviation: Tensor  # [F]
+    hidden_weight: Tensor  # [E, H, F]
+    hidden_bias: Tensor  # [E, H]
+    weight: Tensor  # [E, C, H]
+    bias: Tensor  # [E, C]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """`[N, F]` to logits `[N, C]`: logarithms of the mean probabilities."""
+        standard = ((features - self.mean) / self.deviation).clamp(-STANDARD_LIMIT, STANDARD_LIMIT)
+        hidden = (torch.einsum("nf,ehf->enh", standard, self.hidden_weight) + self.hidden_bias[:, None]).relu()
+        logits = torch.einsum("enh,ech->enc", hidden, self.weight) + self.bias[:, None]
+        return logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(self.bias))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {one.name: getattr(self, one.name).half() for one in fields(self)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        return cls(*(tensors[one.name].float() for one in fields(cls)))
+
+
 class TemporalHead(nn.Module):
     """A small transformer over a clip's frames, past and future, on principal components of their features.
 
@@ -168,6 +196,6 @@ def positions(frames: int, width: int) -> Tensor:
     return torch.stack([at.sin(), at.cos()], dim=-1).flatten(1)
 
 
-HEADS: dict[HeadKind, type[Head]] = {"linear": LinearHead, "forest": ForestHead, "temporal": TemporalHead}
+HEADS: dict[HeadKind, type[Head]] = {one.kind: one for one in (LinearHead, ForestHead, HiddenHead, TemporalHead)}
 
-__all__ = ["HEADS", "STANDARD_LIMIT", "ForestHead", "Head", "LinearHead", "TemporalHead", "positions"]
+__all__ = ["HEADS", "STANDARD_LIMIT", "ForestHead", "Head", "HiddenHead", "LinearHead", "TemporalHead", "positions"]

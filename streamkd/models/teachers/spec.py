@@ -11,11 +11,11 @@ from streamkd.models.clip_features import FEATURE_PARTS
 from streamkd.models.teachers.base import Group, MemberInfo
 from streamkd.models.teachers.declared import FOCUS_RULE, valid_focus
 
-FeatureKind = Literal["backbone", "frames", "flow", "audio", "pose", "model", "combined"]
+FeatureKind = Literal["backbone", "frames", "flow", "motion", "audio", "pose", "model", "combined"]
 View = Literal["plain", "mirror", "backward"]
-HeadKind = Literal["linear", "forest", "temporal", "own"]
+HeadKind = Literal["linear", "forest", "hidden", "temporal", "own"]
 MAX_FRAMES = 12
-_PICTURES = frozenset({"backbone", "frames", "flow"})
+_PICTURES = frozenset({"backbone", "frames", "flow", "motion"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,12 @@ class TeacherMember(BaseModel):
         name: Unique within the teacher.
         group: "train" or "judge".
         features: "backbone": a picture network's clip features. "frames": the same network, frame by frame. "flow":
-            optical flow. "audio": log-mel bands. "pose": people's key points, from the file `model`. "model": the
+            optical flow. "motion": the same flow in the few numbers in which the student sums its own up. "audio":
+            log-mel bands. "pose": people's key points, from the file `model`. "model": the
             features, or with head "own" the answers, of the model that the file `model` declares. "combined": those of
             the members that `of` names, side by side.
-        head: "linear": logistic regression. "forest": extremely randomised trees. "temporal": a transformer over the
+        head: "linear": logistic regression. "forest": extremely randomised trees. "hidden": networks with one
+            hidden layer. "temporal": a transformer over the
             frames of "frames". "own": none, the model's own classes.
         short_side: See `FeatureKey`.
         views: Trained on all of them and averaged over them: test-time augmentation.
