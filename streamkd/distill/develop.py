@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,12 @@ from streamkd.bundle import read_bundle
 from streamkd.distill.bundles import BundleParts, free_for_bundle, lineage, write_bundle
 from streamkd.distill.checkpoint import Checkpoint
 from streamkd.distill.features import FeatureSet, cache_features
-from streamkd.distill.local_teacher import DESCRIPTION, LocalTeacher, teacher_features
+from streamkd.distill.inherit import inherit_motion
+from streamkd.distill.local_teacher import DESCRIPTION, OF_MOTION, LocalTeacher, teacher_features
 from streamkd.distill.objectives.response import soft_cross_entropy
 from streamkd.distill.recipe import plain
 from streamkd.distill.run import train_head
+from streamkd.distill.signals import TeacherSignals
 from streamkd.distill.train import FINE_TUNE, FitConfig, fit, hard_targets, raw_features, set_standardiser
 from streamkd.engine.gaze import gaze_clip
 from streamkd.engine.openvino import OpenVinoEngine
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from streamkd.types import FloatArray, UInt8Array
 
 RECIPE = "labels, joined streams, lite0 shift5, head on change only"
+INHERITED = f"{RECIPE}, a teacher's reading of motion"
 MODELS = Path("models")  # where bundles go that were given no place
 
 
@@ -69,6 +72,8 @@ class TrainRequest:
         fine_tune: The recipe of a second stage that trains the trunk as well; zero epochs leave it out.
         recipe: Distil the head by it, in place of `fit`, from a teacher that is cross-fitted on the same clips; what
             the recipe says of a teacher's source, of seed and copies does not count here.
+        inherit: Without a recipe: the student's reading of motion is that of a teacher over better flow of the same
+            clips, and stays it.
     """
 
     data: Path
@@ -85,11 +90,14 @@ class TrainRequest:
     fit: FitConfig = field(default_factory=FitConfig)
     fine_tune: FitConfig = FINE_TUNE
     recipe: Recipe | None = None
+    inherit: bool = True
 
     @property
     def describes(self) -> str:
         """For the bundle's lineage."""
-        return RECIPE if self.recipe is None else f"{self.recipe.name} ({self.recipe.fingerprint()})"
+        if self.recipe is None:
+            return INHERITED if self.inherit else RECIPE
+        return f"{self.recipe.name} ({self.recipe.fingerprint()})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +171,7 @@ class Development:
         )
         # The trunk starts the same in every fold, so what the head sees of a clip at first is computed once.
         self._raw = raw_features(student, features, self._progress)
-        if request.recipe is not None and request.recipe.taught:
-            seen = teacher_features(self.records, self._frames, request.cache, self._progress)
-            everyone = range(len(self.records))
-            self._teacher = LocalTeacher(seen, self.records, everyone, self.folds, self.classes, self._work)
+        self._teacher = self._new_teacher()
         rounds = self._rounds(self.folds)
         if request.out_of_fold:
             calibration = measured = _join([self._held_out(features, out, f"fold {out[0]}") for out in rounds])
@@ -181,7 +186,7 @@ class Development:
             spec,
             lineage(
                 parent=None,
-                teachers=() if self._teacher is None else (DESCRIPTION,),
+                teachers=self._taught_by,
                 recipe=request.describes,
                 seed=request.seed,
                 data_sha256=[record.sha256 for record in self.records],
@@ -192,6 +197,26 @@ class Development:
         bundle = write_bundle(self._out, student, parts_of_bundle, self._seen(range(len(self.records))))
         self._progress("quantising", 1.0)
         return bundle
+
+    @property
+    def _motion_alone(self) -> bool:
+        """Whether the teacher's reading of motion is all that is wanted of it."""
+        recipe = self._request.recipe
+        return self._request.inherit if recipe is None else recipe.inherits and not recipe.asks
+
+    @property
+    def _taught_by(self) -> tuple[str, ...]:
+        return () if self._teacher is None else (OF_MOTION if self._motion_alone else DESCRIPTION,)
+
+    def _new_teacher(self) -> LocalTeacher | None:
+        request = self._request
+        if not (request.inherit if request.recipe is None else request.recipe.taught):
+            return None
+        seen = teacher_features(
+            self.records, self._frames, request.cache, self._progress, motion_alone=self._motion_alone
+        )
+        everyone = range(len(self.records))
+        return LocalTeacher(seen, self.records, everyone, self.folds, self.classes, self._work)
 
     def _split(self) -> tuple[int, ...]:
         request = self._request
@@ -242,7 +267,11 @@ class Development:
         student = self._new_student()
         set_standardiser(student, raw)
         if self._request.recipe is None:
-            student = self._stage(student, raw, indices, f"{name} head", self._request.fit)
+            config = self._request.fit
+            if self._teacher is not None:
+                inherit_motion(student, raw, self._teacher.motion(*out))
+                config = replace(config, moving_rate=0.0)
+            student = self._stage(student, raw, indices, f"{name} head", config)
         else:
             student = self._distil(student, raw, indices, out, f"{name} head")
         if self._request.fine_tune.epochs:
@@ -272,7 +301,7 @@ class Development:
         return train_head(
             raw,
             [self.labels[i] for i in indices],
-            None if self._teacher is None else self._teacher.signals(*out).subset(list(indices)),
+            self._signals(out).subset(list(indices)),
             self._request.recipe,
             self._request.seed,
             classes=self.classes,
@@ -281,6 +310,11 @@ class Development:
             checkpoint=self._checkpoint(stage),
             progress=partial(self._stage_progress, stage),
         ).student
+
+    def _signals(self, out: Sequence[int]) -> TeacherSignals:
+        if self._teacher is None:
+            return TeacherSignals()
+        return TeacherSignals(motion=self._teacher.motion(*out)) if self._motion_alone else self._teacher.signals(*out)
 
     def _checkpoint(self, stage: str) -> Checkpoint:
         checkpoint = Checkpoint(self._work / f"{stage.replace(' ', '-')}.pt", f"{self._key} {stage}")

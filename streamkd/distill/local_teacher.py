@@ -21,8 +21,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 import streamkd
+from streamkd.distill.heads import fit_hidden
 from streamkd.distill.signals import TeacherSignals
 from streamkd.distill.teach import all_features, fit_member, frame_reader, labelled_set
+from streamkd.errors import TrainingError
 from streamkd.models.backbone import HEAD_CHANNELS
 from streamkd.models.teachers import Extractor, TeacherMember
 from streamkd.models.teachers.cache import TensorCache
@@ -36,20 +38,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamkd.evaluate.dataset import ClipRecord, FrameCache
+    from streamkd.models.teachers.heads import HiddenHead
 
 RATE_HZ, FRAMES = 10.0, 24
 FLOW, POSE = "flow", "pose"
+MOTION = TeacherMember(
+    name="motion", features="motion", head="hidden", size=128, short_side=256, rate_hz=RATE_HZ, max_frames=FRAMES
+)
 MEMBERS = (
     TeacherMember(name=FLOW, features="flow", head="forest", size=112, rate_hz=RATE_HZ, max_frames=FRAMES),
-    TeacherMember(
-        name="motion",
-        features="motion",
-        head="hidden",
-        size=128,
-        short_side=256,
-        rate_hz=RATE_HZ,
-        max_frames=FRAMES,
-    ),
+    MOTION,
     TeacherMember(
         name="close",
         backbone="efficientnet-lite0",
@@ -70,6 +68,7 @@ DESCRIPTION = (
     "points, and a linear head over a frozen EfficientNet-Lite0 on the busiest window; ten frames a second; "
     "cross-fitted twice"
 )
+OF_MOTION = "small networks over the flow of the busiest window, ten frames a second, fitted on the same clips"
 HINTS = 48  # principal components of what the teacher sees
 MODALITY = 64  # and of a single modality
 
@@ -80,7 +79,7 @@ class TeacherFeatures:
 
     Attributes:
         clips: Member to `[N, V, F]`, for V views.
-        frames: Per clip `[T, 1280]` fp16, how the last features changed since the frame before.
+        frames: Per clip `[T, 1280]` fp16, how the last features changed since the frame before; may be missing.
     """
 
     clips: dict[str, Tensor]
@@ -93,19 +92,35 @@ class TeacherFeatures:
 
 
 def teacher_features(
-    records: Sequence[ClipRecord], frames: FrameCache, cache: Path, progress: Callable[[str, float], None]
+    records: Sequence[ClipRecord],
+    frames: FrameCache,
+    cache: Path,
+    progress: Callable[[str, float], None],
+    *,
+    motion_alone: bool = False,
 ) -> TeacherFeatures:
-    """What all members see, from the cache where it has been computed before; about 1 s a clip on one idle core."""
+    """What the members see, from the cache where it has been computed before; about 1 s a clip on one idle core.
+
+    Args:
+        records: The clips.
+        frames: Decoded frames.
+        cache: Folder of features.
+        progress: Told what is being done and which share of it is done.
+        motion_alone: Only the member that a student can begin with: a third of the cost.
+    """
     root = cache / "bench"
-    _declare_pose(root / "pose.yaml")
+    members = (MOTION,) if motion_alone else MEMBERS
+    if not motion_alone:
+        _declare_pose(root / "pose.yaml")
     extract = Extractor(frame_reader(frames), root=root, cache=TensorCache(cache / "teacher"))
 
     def told(what: str, share: float) -> None:
         progress(f"teacher {what}", share)
 
-    found = all_features(records, extract, feature_keys((*MEMBERS, BY_FRAME)), told)
-    clips = {one.name: member_features(one, MEMBERS, found) for one in MEMBERS}
-    return TeacherFeatures(clips, tuple(frame_changes(one[0]) for one in found[feature_key(BY_FRAME)]))
+    found = all_features(records, extract, feature_keys(members if motion_alone else (*members, BY_FRAME)), told)
+    by_frame = () if motion_alone else found[feature_key(BY_FRAME)]
+    clips = {one.name: member_features(one, members, found) for one in members}
+    return TeacherFeatures(clips, tuple(frame_changes(one[0]) for one in by_frame))
 
 
 def _declare_pose(path: Path) -> None:
@@ -147,6 +162,7 @@ class LocalTeacher:
         self._folds, self._visible = np.asarray(folds), np.isin(np.arange(len(folds)), visible)
         self._folder = folder
         self._memory: dict[tuple[int, ...], Tensor] = {}
+        self._motion: dict[tuple[int, ...], HiddenHead] = {}
 
     def signals(self, *out: int) -> TeacherSignals:
         """For the student that is measured on these folds: every clip by heads that saw neither its fold nor those.
@@ -164,8 +180,24 @@ class LocalTeacher:
             members=members,
             features=self._components(self._features.seen, HINTS, out),
             modalities={name: self._components(value, MODALITY, out) for name, value in modalities.items()},
-            frame_features=self._features.frames,
+            frame_features=self._features.frames or None,
+            motion=self.motion(*out) if MOTION.name in self._features.clips else None,
         )
+
+    def motion(self, *out: int) -> HiddenHead:
+        """What the member over motion has learnt from the clips outside of these folds.
+
+        Raises:
+            TrainingError: They don't show every class.
+        """
+        if out not in self._motion:
+            rows = self._rows(out)
+            labels = np.array([self._classes.index(self._records[i].label) for i in rows])
+            if len(set(labels.tolist())) < len(self._classes):
+                raise TrainingError("Too few clips show some class.", hint="Add clips of it from other sources.")
+            seen = self._features.clips[MOTION.name][rows]
+            self._motion[out] = fit_hidden(seen[:, 0], labels, len(self._classes), seed=0)
+        return self._motion[out]
 
     def _answers(self, unseen: tuple[int, ...]) -> Tensor:
         """Logits `[K, N, C]` of heads that saw no clip of these folds."""
@@ -190,10 +222,9 @@ class LocalTeacher:
         Raises:
             TrainingError: They are too few.
         """
-        rows = np.flatnonzero(self._visible & ~np.isin(self._folds, unseen)).tolist()
-        data = labelled_set(
-            [self._records[i] for i in rows], self._folds[rows].tolist(), self._classes, self._classes[0]
-        )
+        rows = self._rows(unseen)
+        records = [self._records[i] for i in rows]
+        data = labelled_set(records, self._folds[rows].tolist(), self._classes, self._classes[0])
         at = torch.tensor(rows)
         named = [one for one in MEMBERS if one.name in self._features.clips]
         said: list[Tensor] = []
@@ -202,6 +233,10 @@ class LocalTeacher:
             fitted = fit_member(one, seen[at], data)
             said.append(view_logits(one, fitted.final, seen, len(self._classes)) / fitted.member.temperature)
         return torch.stack(said)
+
+    def _rows(self, unseen: tuple[int, ...]) -> list[int]:
+        """The visible clips outside of these folds."""
+        return np.flatnonzero(self._visible & ~np.isin(self._folds, unseen)).tolist()
 
     def _components(self, whole: Tensor, count: int, out: tuple[int, ...]) -> Tensor:
         """`[N, count]` principal components of `[N, F]`, found on the clips outside of these folds."""
@@ -231,6 +266,7 @@ __all__ = [
     "DESCRIPTION",
     "FLOW",
     "MEMBERS",
+    "OF_MOTION",
     "LocalTeacher",
     "TeacherFeatures",
     "fit_logistic",

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
@@ -110,6 +110,7 @@ class TrainOptions(_Strict):
     decay_direct: float = Field(default=60.0, ge=0)
     decay_moving: float = Field(default=0.3, ge=0)
     decay_trunk: float = Field(default=0.05, ge=0)
+    moving_rate: float | None = Field(default=None, ge=0)  # times lr_head; unset: 3, or 0 where init.motion
     warmup: float = Field(default=0.05, gt=0, lt=1)
     ema: float = Field(default=0.95, ge=0, lt=1)
     mixup: float = Field(default=0.3, ge=0)
@@ -119,17 +120,13 @@ class TrainOptions(_Strict):
     smoothing: float = Field(default=0.1, ge=0, lt=1)
     variants: int = Field(default=8, ge=0, le=64)
 
-    def fit_config(self) -> FitConfig:
-        """The same for the steps that other loops share."""
-        return FitConfig(**self.model_dump(exclude={"smoothing", "variants"}))
-
 
 class TeacherOptions(_Strict):
     """Where the teacher's answers come from, and how several teachers become one."""
 
     # 'local': cross-fitted on the training clips; 'shipped', a teacher's folder or file, or a folder with labels.json.
     source: str = "local"
-    members: tuple[str, ...] = Field(default=("close", "flow"), min_length=1)  # of a local one
+    members: tuple[str, ...] = Field(default=("close", "flow", "motion"), min_length=1)  # of a local one
     combine: Literal["mean", "learnt", "entropy", "confidence"] = "mean"
     conditional: bool = False  # where the teacher is wrong about a labelled clip, the label is taught
     classes: dict[str, str] = Field(default_factory=dict)  # teacher's class: student's class
@@ -146,9 +143,16 @@ class Progressive(_Strict):
 class Initialise(_Strict):
     """Start from the weights of another student or teacher."""
 
-    source: Path = Field(alias="from")  # a bundle, or a .safetensors file
+    source: Path | None = Field(default=None, alias="from")  # a bundle, or a .safetensors file
     prefix: str = ""  # what stands before the student's names there
     shrink: bool = True  # take evenly spaced elements of larger tensors
+    motion: bool = False  # the reading of motion, from the recipe's teacher; a member `motion` has one
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> Self:
+        if self.source is None and not self.motion:
+            raise ValueError("say from what: a bundle or file behind from, or motion: true")
+        return self
 
 
 class Recipe(_Strict):
@@ -174,9 +178,24 @@ class Recipe(_Strict):
         return self
 
     @property
-    def taught(self) -> bool:
-        """Whether any objective asks a teacher; labels alone spare its cost."""
+    def inherits(self) -> bool:
+        """Whether the student's reading of motion is the teacher's at first."""
+        return self.init is not None and self.init.motion
+
+    @property
+    def asks(self) -> bool:
+        """Whether any objective asks a teacher about clips."""
         return any(entry.kind.needs - {"guide"} for entry in self.objectives)
+
+    @property
+    def taught(self) -> bool:
+        """Whether there is anything that a teacher is needed for; labels alone spare its cost."""
+        return self.asks or self.inherits
+
+    def fit_config(self) -> FitConfig:
+        """How the head is fitted: what all training loops share."""
+        said = self.train.model_dump(exclude={"smoothing", "variants"}, exclude_none=True)
+        return FitConfig(**{"moving_rate": 0.0 if self.inherits else FitConfig().moving_rate, **said})
 
     def fingerprint(self) -> str:
         """The same for recipes that train the same; tracking and the name don't count."""

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from streamkd.distill.compose import Composition, NotFiniteError
+from streamkd.distill.inherit import inherit_motion
 from streamkd.distill.lesson import Lesson, prepare_lesson
 from streamkd.distill.objectives.initialise import matching_weights
 from streamkd.distill.signals import Signals, TeacherSignals
@@ -38,6 +39,7 @@ from streamkd.models.student import HIDDEN, Student, student_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from streamkd.distill.checkpoint import Checkpoint
     from streamkd.distill.features import FeatureSet
@@ -104,11 +106,11 @@ def train_head(
             or the recipe needs what the teacher doesn't give.
     """
     torch.manual_seed(seed)
-    student = _start(student, features, classes, recipe)
+    student = _start(student, features, classes, recipe, teacher)
     lesson = prepare_lesson(recipe, features, labels, teacher, classes=len(classes), seed=seed, names=names)
     torch.manual_seed(seed)
     composition = Composition(recipe, lesson.sizes(STUDENT_FEATURES), lesson.given)
-    loop = _Loop(student, copy.deepcopy(student), composition, lesson, recipe.train.fit_config(), _spread(features))
+    loop = _Loop(student, copy.deepcopy(student), composition, lesson, recipe.fit_config(), _spread(features))
     epoch, past = (0, []) if checkpoint is None else checkpoint.restore(loop.parts)
     history = [EpochLog(**entry) for entry in past]
     for entry in history if log is not None else ():
@@ -308,7 +310,13 @@ def _pick(frames: tuple[Tensor, ...] | None, clip: Tensor, frame: Tensor) -> Ten
     return torch.stack(rows).float()
 
 
-def _start(student: Student | None, features: FeatureSet, classes: Sequence[str], recipe: Recipe) -> Student:
+def _start(
+    student: Student | None,
+    features: FeatureSet,
+    classes: Sequence[str],
+    recipe: Recipe,
+    teacher: TeacherSignals | None,
+) -> Student:
     if student is not None:
         student = copy.deepcopy(student)
     else:
@@ -316,13 +324,15 @@ def _start(student: Student | None, features: FeatureSet, classes: Sequence[str]
             raise TrainingError("Training more than the head needs a student to start from.", hint="Hand one in.")
         student = Student(student_spec("new", tuple(classes), background=classes[0]))
         set_standardiser(student, features)
-    if recipe.init is not None:
-        _initialise(student, recipe.init)
+    if recipe.init is not None and recipe.init.source is not None:
+        _initialise(student, recipe.init.source, recipe.init)
+    if recipe.inherits:
+        inherit_motion(student, features, None if teacher is None else teacher.motion)
     return student
 
 
-def _initialise(student: Student, options: Initialise) -> None:
-    path = options.source / "model.safetensors" if options.source.is_dir() else options.source
+def _initialise(student: Student, source: Path, options: Initialise) -> None:
+    path = source / "model.safetensors" if source.is_dir() else source
     try:
         stored = load_file(path)
     except (OSError, ValueError, RuntimeError) as error:

@@ -11,6 +11,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from streamkd.models.teachers.heads import HiddenHead
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherSignals:
@@ -23,6 +25,7 @@ class TeacherSignals:
         modalities: Name (`flow`, `audio`, ...) to `[N, F_j]`; a row of NaN where a clip lacks it.
         frame_logits: Per clip `[T, C]`, the teacher's answer frame by frame.
         frame_features: Per clip `[T, F']`.
+        motion: What a member reads from the flow of a clip; learnt on no clip that the student is measured on.
     """
 
     logits: Tensor | None = None
@@ -31,11 +34,13 @@ class TeacherSignals:
     modalities: Mapping[str, Tensor] = field(default_factory=dict)
     frame_logits: tuple[Tensor, ...] | None = None
     frame_features: tuple[Tensor, ...] | None = None
+    motion: HiddenHead | None = None
 
     def subset(self, indices: list[int]) -> TeacherSignals:
         """The same for some clips, in this order."""
         at = torch.tensor(indices, dtype=torch.int64)
-        return TeacherSignals(
+        return replace(
+            self,
             logits=None if self.logits is None else self.logits[at],
             members=None if self.members is None else self.members[:, at],
             features=None if self.features is None else self.features[at],

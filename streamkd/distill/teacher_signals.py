@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from streamkd.distill.teach import PRESETS, train_teacher
 from streamkd.errors import InputError, TrainingError
 from streamkd.models.teachers import TeacherClip, open_teacher
 from streamkd.models.teachers.cache import TensorCache
+from streamkd.models.teachers.ensemble import EnsembleTeacher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from streamkd.distill.recipe import TeacherOptions
     from streamkd.evaluate.dataset import ClipRecord, FrameCache
     from streamkd.models.teachers import Teacher, TeacherOutput
+    from streamkd.models.teachers.heads import HiddenHead
 
 LOCAL, SHIPPED = "local", "shipped"
 MODALITIES = ("flow", "audio", "pose")
@@ -86,7 +88,9 @@ def gather_signals(
         clip, reason = labelled.unreadable[0]
         raise TrainingError(f"The teacher can't read {clip.path.name}: {reason}", hint="Leave the clip out.")
     columns = _columns(teacher.classes, part.classes, options.classes, teacher.name)
-    return _signals(teacher, labelled.output, columns)
+    # A local teacher has learnt from the training clips alone; any other may have seen what is measured.
+    handed = teacher if options.source == LOCAL or not _knows(teacher, clips) else None
+    return replace(_signals(teacher, labelled.output, columns), motion=_motion(handed, columns))
 
 
 def _train_local(
@@ -117,6 +121,19 @@ def _train_local(
 def _saw(teacher: Teacher, clips: Sequence[TeacherClip]) -> int:
     saw = getattr(teacher, "saw", None)
     return 0 if saw is None else sum(bool(saw(clip)) for clip in clips)
+
+
+def _knows(teacher: Teacher, clips: Sequence[TeacherClip]) -> bool:
+    """Whether any of its heads was trained on one of these clips or on their sources."""
+    unseen = getattr(teacher, "unseen_fold", lambda _clip: None)
+    return _saw(teacher, clips) > 0 or any(unseen(clip) is not None for clip in clips)
+
+
+def _motion(teacher: Teacher | None, columns: Tensor) -> HiddenHead | None:
+    """Its reading of motion, if it has one and names the student's classes in the same order."""
+    if not isinstance(teacher, EnsembleTeacher) or not torch.equal(columns, torch.eye(len(columns))):
+        return None
+    return teacher.motion()
 
 
 def _signals(teacher: Teacher, said: TeacherOutput, columns: Tensor) -> TeacherSignals:

@@ -37,6 +37,7 @@ class FitConfig:
     decay_memory: float = 3.0
     decay_direct: float = 60.0  # its features outnumber the clips by far
     decay_moving: float = 0.3
+    moving_rate: float = 3.0  # of the reading of motion, two small layers of few inputs, times lr_head; 0 keeps it
     warmup: float = 0.05  # share of the steps
     ema: float = 0.95
     mixup: float = 0.3  # Beta(a, a) of mixing two streams; 0 turns it off
@@ -46,7 +47,6 @@ class FitConfig:
 
 
 _LEAST_DEVIATION = 1e-3
-_MOVING_RATE = 3.0  # times the head's: two small layers of few inputs
 
 # A second stage that trains the trunk as well. Off: docs/results/student.md has what little was measured.
 FINE_TUNE = FitConfig(epochs=0, head_only=False, lr_head=2e-4, mixup=0.3, ema=0.97)
@@ -227,7 +227,7 @@ def head_optimizer(student: Student, config: FitConfig) -> torch.optim.Optimizer
         {"params": list(student.direct.parameters()), "base_lr": config.lr_head, "weight_decay": config.decay_direct},
     ]
     if moving := student.moving_parameters():
-        rate = _MOVING_RATE * config.lr_head
+        rate = config.moving_rate * config.lr_head
         groups.append({"params": moving, "base_lr": rate, "weight_decay": config.decay_moving})
     if not config.head_only:
         trunk = {"params": student.trunk_parameters(), "base_lr": config.lr_trunk, "weight_decay": config.decay_trunk}

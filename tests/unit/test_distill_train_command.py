@@ -131,7 +131,7 @@ def test_a_small_run_makes_a_bundle_that_evaluates(few_clips, tmp_path, capsys, 
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # two int8 exports
 def test_a_student_learns_from_a_teacher_of_its_own_clips(few_clips, tmp_path, capsys, monkeypatch):
-    def made_up(records, *_) -> TeacherFeatures:
+    def made_up(records, *_, **_settings) -> TeacherFeatures:
         rng = np.random.default_rng(0)
         seen = {one.name: torch.from_numpy(rng.normal(size=(len(records), 1, 20))).float() for one in MEMBERS[:2]}
         return TeacherFeatures(seen, tuple(torch.zeros(4, 8) for _ in records))

@@ -34,6 +34,12 @@ OofOption = Annotated[
 DistilOption = Annotated[
     str, typer.Option("--distil", help="Recipe, a file or a shipped one: the head learns from a teacher as well.")
 ]
+InheritOption = Annotated[
+    bool,
+    typer.Option(
+        "--inherit/--no-inherit", help="Begin with a teacher's reading of motion, and keep it; not with --distil."
+    ),
+]
 FineTuneOption = Annotated[int | None, typer.Option(help="Passes that train the trunk as well; 0: none. [0]", min=0)]
 
 
@@ -46,6 +52,7 @@ def train(
     oof: OofOption = True,
     epochs: Annotated[int | None, typer.Option(help="Passes over the clips for the head.", min=1)] = None,
     distil: DistilOption = "",
+    inherit: InheritOption = True,
     fine_tune: FineTuneOption = None,
     variants: Annotated[int, typer.Option(help="Augmented copies of each clip.", min=0, max=64)] = 8,
     seed: SeedOption = 0,
@@ -83,6 +90,7 @@ def train(
         version=version,
         fit=FitConfig() if epochs is None else replace(FitConfig(), epochs=epochs),
         recipe=find_recipe(distil) if distil else None,
+        inherit=inherit,
         fine_tune=FINE_TUNE if fine_tune is None else replace(FINE_TUNE, epochs=fine_tune),
     )
     _train(request)

@@ -83,6 +83,7 @@ def _labels(weight: float) -> dict[str, Any]:
     return {"name": "labels", "weight": weight}
 
 
+INHERITED: dict[str, Any] = {"init": {"motion": True}}  # the teacher's reading of motion, kept as it is
 BEST = (_labels(0.3), _kd(0.7, 4.0), {"name": "dist", "weight": 0.3})
 
 ROWS: tuple[Row, ...] = (
@@ -100,6 +101,12 @@ ROWS: tuple[Row, ...] = (
     Row("class-level: correlation", "classes", (LABELS, {"name": "class-correlation", "weight": 1.0})),
     Row("initialised from a linear teacher", "initialise", start="linear-teacher"),
     Row("initialised by imitation", "initialise", start="imitation"),
+    Row("initialised with the teacher's reading of motion", "initialise", extra=INHERITED),
+    Row(
+        "the teacher's reading of motion, trained on",
+        "initialise",
+        extra={**INHERITED, "train": {"moving_rate": 0.3}},
+    ),
     Row("progressive", "progressive", (_labels(0.5), _kd(0.5)), {"progressive": {"widths": [256, 64]}}),
     Row("multi-teacher, learnt weights", "multi_teacher", (_labels(0.5), _kd(0.5)), {"teacher": {"combine": "learnt"}}),
     Row("multi-teacher, by entropy", "multi_teacher", (_labels(0.5), _kd(0.5)), {"teacher": {"combine": "entropy"}}),
@@ -158,6 +165,24 @@ ROWS: tuple[Row, ...] = (
         "response + hints + similarity",
         "combination",
         (_labels(0.3), _kd(0.7, 4.0), {"name": "hints", "weight": 0.1}, {"name": "similarity", "weight": 10.0}),
+    ),
+    Row(
+        "the teacher's reading of motion + hints",
+        "combination",
+        (LABELS, {"name": "hints", "weight": 0.3}),
+        INHERITED,
+    ),
+    Row(
+        "the teacher's reading of motion + flow regression",
+        "combination",
+        (LABELS, {"name": "motion", "weight": 0.3}),
+        INHERITED,
+    ),
+    Row(
+        "the teacher's reading of motion + decoupled",
+        "combination",
+        (LABELS, {"name": "decoupled", "weight": 0.3, "temperature": 4.0}),
+        INHERITED,
     ),
     Row(
         "response + consistency + flow",

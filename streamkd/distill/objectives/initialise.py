@@ -1,7 +1,8 @@
 """Initialisation from the teacher: start from its weights instead of from noise.
 
 Equal shapes: Sanh et al., "DistilBERT" (2019). Evenly spaced elements of larger tensors: Xu et al., "Initializing
-Models with Larger Ones" (weight selection, ICLR 2024).
+Models with Larger Ones" (weight selection, ICLR 2024). Where teacher and student sum up the same thing in the same
+numbers, seen better by the teacher, a layer that reads them can change owners once their units are made equal.
 """
 
 from __future__ import annotations
@@ -61,4 +62,22 @@ def matching_weights(
     return found
 
 
-__all__ = ["matching_weights", "select_elements", "spread"]
+def change_units(weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    """A layer that read standardised inputs, made to read them as they are.
+
+    Of `x` it then says what `weight @ ((x - mean) / deviation) + bias` was.
+
+    Args:
+        weight: `[H, F]`.
+        bias: `[H]`.
+        mean: `[F]`.
+        deviation: `[F]`, positive.
+
+    Returns:
+        Weight `[H, F]` and bias `[H]`.
+    """
+    scaled = weight / deviation
+    return scaled, bias - scaled @ mean
+
+
+__all__ = ["change_units", "matching_weights", "select_elements", "spread"]

@@ -30,7 +30,7 @@ from streamkd.models.clip_features import feature_slices
 from streamkd.models.teachers.base import TeacherOutput, combine
 from streamkd.models.teachers.declared import HubDeclaration, model_files, read_declaration
 from streamkd.models.teachers.extract import EXTRACT_VERSION, Extractor
-from streamkd.models.teachers.heads import HEADS, Head
+from streamkd.models.teachers.heads import HEADS, Head, HiddenHead
 from streamkd.models.teachers.spec import FeatureKey, TeacherMember, TeacherSpec, feature_key, feature_keys
 
 if TYPE_CHECKING:
@@ -95,6 +95,11 @@ class EnsembleTeacher:
     def saw(self, clip: TeacherClip) -> bool:
         """Whether heads answer to this clip that were trained on it: a bundle without heads by fold."""
         return clip.sha256 in self.spec.data_sha256 and self.unseen_fold(clip) is None
+
+    def motion(self) -> HiddenHead | None:
+        """What its member over motion has learnt from all of its clips; None without such a member."""
+        heads = (self._heads.final.get(one.name) for one in self.spec.members if one.features == "motion")
+        return next((head for head in heads if isinstance(head, HiddenHead)), None)
 
     def variant(self, clip: TeacherClip) -> str:
         fold = self.unseen_fold(clip)
