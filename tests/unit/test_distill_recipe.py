@@ -102,6 +102,18 @@ def test_an_objective_that_stands_twice_is_refused(tmp_path):
     assert "labels stands twice" in wrong(tmp_path, "objectives: [{name: labels}, {name: labels}]\n")
 
 
+def test_an_initialisation_from_nothing_is_refused(tmp_path):
+    assert "line 2: init: say from what" in wrong(tmp_path, "objectives: [{name: labels}]\ninit: {shrink: false}\n")
+
+
+def test_a_reading_that_is_inherited_needs_a_teacher_and_is_kept():
+    said = {"objectives": [{"name": "labels"}], "init": {"motion": True}}
+    chosen = Recipe.model_validate(said)
+    assert (chosen.taught, chosen.asks, chosen.fit_config().moving_rate) == (True, False, 0.0)
+    trained = Recipe.model_validate({**said, "train": {"moving_rate": 0.5}})
+    assert trained.fit_config().moving_rate == 0.5
+
+
 def test_a_missing_file_names_the_shipped_recipes(tmp_path):
     with pytest.raises(ConfigError, match="response"):
         load_recipe(tmp_path / "none.yaml")

@@ -106,6 +106,7 @@ def test_without_torch_the_extra_is_named(few_clips, tmp_path, capsys, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # two int8 exports
 def test_a_small_run_makes_a_bundle_that_evaluates(few_clips, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (few_clips / "clips" / "broken.mp4").write_bytes(b"no video")

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from streamkd.distill.objectives.initialise import matching_weights, select_elements, spread
+from streamkd.distill.objectives.initialise import change_units, matching_weights, select_elements, spread
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,13 @@ def test_more_than_there_is_can_not_be_chosen():
 def test_elements_are_evenly_spaced_on_every_axis():
     x = torch.arange(9.0).reshape(3, 3)
     assert select_elements(x, (2, 2)).tolist() == [[0.0, 2.0], [6.0, 8.0]]
+
+
+def test_a_layer_says_the_same_in_other_units():
+    """By hand: 2 (7 - 1) / 3 + 4 (5 - 1) / 2 - 3 = 9."""
+    weight, bias = torch.tensor([[2.0, 4.0]]), torch.tensor([-3.0])
+    scaled, moved = change_units(weight, bias, torch.tensor([1.0, 1.0]), torch.tensor([3.0, 2.0]))
+    assert float(scaled @ torch.tensor([7.0, 5.0]) + moved) == pytest.approx(9.0)
 
 
 def test_what_matches_is_copied_and_what_is_larger_is_shrunk():
