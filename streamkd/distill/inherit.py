@@ -51,7 +51,7 @@ def inherit_motion(student: Student, features: FeatureSet, head: HiddenHead | No
             f"{want[1]} with {want[0]} for {want[2]}.",
             hint="Train the teacher with this version, on clips of the same classes.",
         )
-    means = _clip_means(student, features)
+    means = motion_means(student, features)
     weight, bias = change_units(
         head.hidden_weight[0], head.hidden_bias[0], means.mean(dim=0), means.std(dim=0) + _LEAST_DEVIATION
     )
@@ -69,10 +69,14 @@ def _layers(student: Student) -> tuple[nn.Linear, nn.Linear]:
     return first, last
 
 
-def _clip_means(student: Student, features: FeatureSet) -> torch.Tensor:
+def motion_means(student: Student, features: FeatureSet) -> torch.Tensor:
     """Of each clip, the mean over its frames of what the reading of motion is shown: `[N, 20]`.
 
     The first frame has no flow and does not count.
+
+    Args:
+        student: Its standardiser is set.
+        features: What its head sees, or maps.
     """
     if features.plain[0].dim() != 2:
         features = raw_features(student, FeatureSet(features.plain, ()), lambda _what, _share: None)
@@ -80,4 +84,4 @@ def _clip_means(student: Student, features: FeatureSet) -> torch.Tensor:
     return torch.stack([one[:, student.changes :].mean(dim=0) for one in shown])
 
 
-__all__ = ["inherit_motion"]
+__all__ = ["inherit_motion", "motion_means"]

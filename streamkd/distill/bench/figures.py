@@ -81,7 +81,7 @@ def _figures(facts: DataFacts, name: str, entries: Sequence[dict[str, Any]], aga
         gain = paired_gain(int8[:, kept], against.scores[:, kept], positive, sources)
         teacher = seed_auc(facts.teacher[kept], positive)
         alone = seed_auc(against.scores[:, kept], positive)
-        competes = against.name == BASELINE and (name not in BY_NAME or BY_NAME[name].competes)
+        competes = name not in BY_NAME or BY_NAME[name].competes
         if auc.value is not None and teacher is not None and alone is not None and competes:
             closed = gap_closed(auc.value, alone, teacher)
     delays = [one["delay"] for one in entries if "delay" in one]

@@ -11,6 +11,8 @@ import torch
 
 from streamkd.distill.bench.rows import Row
 from streamkd.distill.features import FeatureSet
+from streamkd.distill.heads import fit_hidden
+from streamkd.distill.inherit import inherit_motion, motion_means
 from streamkd.distill.local_teacher import LocalTeacher, fit_logistic
 from streamkd.distill.quantise import refit_recipe
 from streamkd.distill.run import forward, head_logits, train_head
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 SMOOTH_FRAMES, MIN_FRAMES = 5, 3  # the live rule: a causal mean of 1 s at 5 Hz, reached three times in a row
 FALSE_SHARE = 0.1  # of normal clips of the other folds may reach the threshold that delays are measured at
 WARMUP = 4
+_TAUGHT = {"linear-teacher", "imitation"}  # what asks a teacher before it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +125,12 @@ class Bench:
         inside += site
         labels = [data.labels[i] if i in visible and i not in site else -1 for i in inside]
         shown = (data.int8 if row.shown == "int8" else data.raw).subset(inside)
-        signals = self.signals(row.labelled, fold).subset(inside) if row.teacher or row.start != "fresh" else None
+        signals = self.signals(row.labelled, fold).subset(inside) if row.teacher or row.start in _TAUGHT else None
         start = None
         if row.start == "linear-teacher":
             start = linear_start(shown, labels, data.classes, seed)
+        elif row.start == "apart":
+            start = apart_start(shown, labels, data.classes, seed)
         elif row.start == "imitation":
             first = Row("imitation", "response", ({"name": "response"},)).recipe(budget.epochs // 2, budget.variants)
             start = train_head(shown, labels, signals, first, seed, classes=data.classes).student
@@ -224,6 +229,17 @@ def linear_start(shown: FeatureSet, labels: Sequence[int], classes: Sequence[str
         weights = torch.linalg.lstsq(design, torch.from_numpy(target), driver="gelsd").solution.float().T
         student.direct.weight[: len(classes)] = weights[:, :-1]
         student.direct.bias[: len(classes)] = weights[:, -1]
+    return student
+
+
+def apart_start(shown: FeatureSet, labels: Sequence[int], classes: Sequence[str], seed: int) -> Student:
+    """A student whose reading of motion was fitted on whole clips of its own numbers: what no teacher is needed for."""
+    torch.manual_seed(seed)
+    student = Student(student_spec("new", tuple(classes), background=classes[0]))
+    set_standardiser(student, shown)
+    known = torch.tensor(labels) >= 0
+    means = motion_means(student, shown)[known]
+    inherit_motion(student, shown, fit_hidden(means, np.array(labels)[known.numpy()], len(classes), seed=0))
     return student
 
 

@@ -17,6 +17,7 @@ QUICK_VARIANTS = 1
 QUICK_CLIPS = 60  # what the teacher sees of a clip takes seconds
 LABELS: dict[str, Any] = {"name": "labels"}
 BASELINE = "labels only"
+APART = "labels only, motion read apart"
 FEW_LABELS = "labels only, a quarter of them"
 FEW_SHOTS = "labels only, 8 clips a class"
 
@@ -36,8 +37,8 @@ class Row:
         labelled: Labels that are shown, to the teacher as well: all, a quarter of each
             fold's clips, or two clips a class and fold.
         hidden: What becomes of clips without a label: left out, or kept as unlabelled footage.
-        start: What the head starts from: nothing, a linear teacher's weights, or a head that imitated the teacher for
-            the first half of the budget.
+        start: What the head starts from: nothing, a linear teacher's weights, a head that imitated the teacher for
+            the first half of the budget, or a reading of motion that was fitted apart, on whole clips of its own.
         split: By source as it should be, or at random, which flatters.
         site: It also learns from half of the clips of the sources that it is measured on, without their labels, and is
             measured on the other half: what a refresh does with the footage of its own cameras.
@@ -52,7 +53,7 @@ class Row:
     shown: Literal["float", "int8", "refit"] = "float"
     labelled: Literal["all", "quarter", "eight"] = "all"
     hidden: Literal["out", "unlabelled"] = "out"
-    start: Literal["fresh", "linear-teacher", "imitation"] = "fresh"
+    start: Literal["fresh", "linear-teacher", "imitation", "apart"] = "fresh"
     split: Literal["source", "random"] = "source"
     site: bool = False
     against: str = BASELINE
@@ -61,6 +62,12 @@ class Row:
     def competes(self) -> bool:
         """Whether it is a way to train the student with a teacher and all labels: what the goals are about."""
         return self.teacher and self.labelled == "all" and not self.site
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a way to train the student with all labels and nothing else: what a gain is measured from."""
+        plain = self.shown == "float" and self.split == "source" and not self.site
+        return plain and not self.teacher and self.labelled == "all" and self.objectives == (LABELS,)
 
     @property
     def one_fold(self) -> bool:
@@ -88,6 +95,7 @@ BEST = (_labels(0.3), _kd(0.7, 4.0), {"name": "dist", "weight": 0.3})
 
 ROWS: tuple[Row, ...] = (
     Row(BASELINE, "none", teacher=False),
+    Row(APART, "none", teacher=False, start="apart", extra={"train": {"moving_rate": 0.0}}),
     Row("labels only, random split", "none", teacher=False, split="random"),
     Row("response, T 2, a 0.5", "response", (_labels(0.5), _kd(0.5))),
     Row("response, T 4, a 0.7", "response", (_labels(0.3), _kd(0.7, 4.0))),
@@ -101,11 +109,12 @@ ROWS: tuple[Row, ...] = (
     Row("class-level: correlation", "classes", (LABELS, {"name": "class-correlation", "weight": 1.0})),
     Row("initialised from a linear teacher", "initialise", start="linear-teacher"),
     Row("initialised by imitation", "initialise", start="imitation"),
-    Row("initialised with the teacher's reading of motion", "initialise", extra=INHERITED),
+    Row("initialised with the teacher's reading of motion", "initialise", extra=INHERITED, against=APART),
     Row(
         "the teacher's reading of motion, trained on",
         "initialise",
         extra={**INHERITED, "train": {"moving_rate": 0.3}},
+        against=APART,
     ),
     Row("progressive", "progressive", (_labels(0.5), _kd(0.5)), {"progressive": {"widths": [256, 64]}}),
     Row("multi-teacher, learnt weights", "multi_teacher", (_labels(0.5), _kd(0.5)), {"teacher": {"combine": "learnt"}}),
@@ -171,18 +180,21 @@ ROWS: tuple[Row, ...] = (
         "combination",
         (LABELS, {"name": "hints", "weight": 0.3}),
         INHERITED,
+        against=APART,
     ),
     Row(
         "the teacher's reading of motion + flow regression",
         "combination",
         (LABELS, {"name": "motion", "weight": 0.3}),
         INHERITED,
+        against=APART,
     ),
     Row(
         "the teacher's reading of motion + decoupled",
         "combination",
         (LABELS, {"name": "decoupled", "weight": 0.3, "temperature": 4.0}),
         INHERITED,
+        against=APART,
     ),
     Row(
         "response + consistency + flow",
@@ -197,4 +209,4 @@ ROWS: tuple[Row, ...] = (
 )
 BY_NAME = {row.name: row for row in ROWS}
 
-__all__ = ["BASELINE", "BY_NAME", "EPOCHS", "QUICK_CLIPS", "QUICK_EPOCHS", "QUICK_VARIANTS", "ROWS", "Row"]
+__all__ = ["APART", "BASELINE", "BY_NAME", "EPOCHS", "QUICK_CLIPS", "QUICK_EPOCHS", "QUICK_VARIANTS", "ROWS", "Row"]

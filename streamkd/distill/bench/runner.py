@@ -131,8 +131,8 @@ def _rows(request: BenchRequest) -> tuple[Row, ...]:
     if request.quick and wide:
         raise InputError(f"Row {wide[0]!r} needs all folds.", hint="Run it without --quick.")
     if request.rows:
-        chosen = tuple(BY_NAME[name] for name in request.rows)
-        return chosen if BASELINE in request.rows else (BY_NAME[BASELINE], *chosen)
+        compared = [BASELINE, *(BY_NAME[name].against for name in request.rows)]
+        return tuple(BY_NAME[name] for name in dict.fromkeys([*compared, *request.rows]))
     if request.full:
         names = (BASELINE, *best_rows(read_results(request.results)))
         return tuple(BY_NAME[name] for name in names)
