@@ -16,10 +16,10 @@ from streamkd.distill.bench.data import BenchData, JoinedSource, LongStream, thi
 from streamkd.distill.bench.figures import chosen_on_other_folds, row_figures
 from streamkd.distill.bench.measure import Bench, Budget, linear_start, site_halves, visible_labels
 from streamkd.distill.bench.results import append, facts_of, read_results
-from streamkd.distill.bench.rows import BASELINE, BY_NAME, ROWS
+from streamkd.distill.bench.rows import APART, BASELINE, BY_NAME, ROWS
 from streamkd.distill.bench.runner import best_rows
 from streamkd.distill.features import FeatureSet
-from streamkd.distill.local_teacher import MEMBERS, LocalTeacher, TeacherFeatures, fit_logistic, frame_changes
+from streamkd.distill.local_teacher import MEMBERS, MOTION, LocalTeacher, TeacherFeatures, fit_logistic, frame_changes
 from streamkd.distill.run import head_logits
 from streamkd.errors import InputError, TrainingError
 from streamkd.evaluate.cost import StudentCost
@@ -60,7 +60,10 @@ def data() -> BenchData:
         for k, v in inside.items()
     }
     shift = torch.tensor(labels)[:, None, None]
-    clips = {one.name: torch.from_numpy(rng.normal(size=(count, 1, 60))).float() + shift for one in MEMBERS[:2]}
+    numbers = {one.name: STATISTICS if one is MOTION else 60 for one in MEMBERS[:2]}
+    clips = {
+        name: torch.from_numpy(rng.normal(size=(count, 1, wide))).float() + shift for name, wide in numbers.items()
+    }
     frames = tuple(torch.from_numpy(rng.random((FRAMES, 12))).half() for _ in range(count))
     return BenchData(
         records,
@@ -74,6 +77,10 @@ def data() -> BenchData:
         joined,
         TeacherFeatures(clips, frames),
     )
+
+
+def without_teacher(data: BenchData) -> BenchData:
+    return replace(data, teacher=TeacherFeatures({}, ()))
 
 
 def quiet(_what: str, _share: float) -> None:
@@ -157,6 +164,28 @@ def test_no_clip_is_labelled_by_heads_that_saw_its_fold_or_the_measured_one(data
     assert torch.equal(said(0)[asked], told)
     assert torch.equal(said(1)[asked], told)
     assert not torch.equal(said(2)[asked], told)
+
+
+def test_the_reading_that_is_handed_over_saw_nothing_of_the_measured_fold(data):
+    """Labels of the measured fold turned round change nothing of it; those of any other do."""
+
+    def handed(flipped: int) -> torch.Tensor:
+        records = [
+            replace(one, label=("fight", "normal")[data.labels[i]]) if data.folds[i] == flipped else one
+            for i, one in enumerate(data.records)
+        ]
+        teacher = LocalTeacher(data.teacher, records, range(len(records)), data.folds, data.classes)
+        return teacher.signals(0).motion.hidden_weight
+
+    untouched = handed(-1)
+    assert torch.equal(handed(0), untouched)
+    assert not torch.equal(handed(1), untouched)
+
+
+def test_a_reading_fitted_apart_says_nothing_of_a_teacher(data):
+    row = BY_NAME[APART]
+    said = [Bench(one, Budget(1, 1, (0,))).run(row, 0, quiet)["int8"] for one in (data, without_teacher(data))]
+    assert said[0] == said[1]
 
 
 def test_a_teacher_that_goes_on_says_what_it_said(data, tmp_path):
