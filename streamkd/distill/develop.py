@@ -267,17 +267,22 @@ class Development:
         student = self._new_student()
         set_standardiser(student, raw)
         if self._request.recipe is None:
-            config = self._request.fit
             if self._teacher is not None:
                 inherit_motion(student, raw, self._teacher.motion(*out))
-                config = replace(config, moving_rate=0.0)
-            student = self._stage(student, raw, indices, f"{name} head", config)
+            student = self._stage(student, raw, indices, f"{name} head", self._kept(self._request.fit))
         else:
             student = self._distil(student, raw, indices, out, f"{name} head")
         if self._request.fine_tune.epochs:
             behind = features.subset(indices)
-            student = self._stage(student, behind, indices, f"{name} trunk", self._request.fine_tune)
+            student = self._stage(student, behind, indices, f"{name} trunk", self._kept(self._request.fine_tune))
         return student
+
+    def _kept(self, config: FitConfig) -> FitConfig:
+        """The same; a reading of motion that was inherited is not trained any further, but as a recipe says."""
+        recipe = self._request.recipe
+        if recipe is not None:
+            return replace(config, moving_rate=recipe.fit_config().moving_rate)
+        return replace(config, moving_rate=0.0) if self._request.inherit else config
 
     def _stage(
         self, student: Student, inputs: FeatureSet, indices: Sequence[int], stage: str, config: FitConfig
@@ -380,7 +385,9 @@ class Development:
             "split": "cross-validation by source" if self._request.out_of_fold else "3:1:1 by source",
             "shortcut_roc_auc": shortcut_auc(records, spec.background),
             "training_clips": len(self.records),
-            "fit": asdict(self._request.fit) if self._request.recipe is None else plain(self._request.recipe),
+            "fit": asdict(self._kept(self._request.fit))
+            if self._request.recipe is None
+            else plain(self._request.recipe),
             "clips": {
                 one.file: [round(float(value), 4) for value in row] for one, row in zip(records, scores, strict=True)
             },

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from streamkd.models.student import Student
     from streamkd.models.teachers.heads import HiddenHead
 
-_LEAST_DEVIATION = 1e-3
+_ADDED_DEVIATION = 1e-3
+_LEAST_DEVIATION = 0.1  # of what varies by 1 from frame to frame
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def inherit_motion(student: Student, features: FeatureSet, head: HiddenHead | No
 
     Args:
         student: Changed in place; its standardiser is set.
-        features: Of clips like those that the head was fitted on: what the student's head sees, or maps.
+        features: Of the clips that the head was fitted on, or such as these: what the student's head sees, or maps.
         head: Of the member over motion.
 
     Raises:
@@ -40,7 +41,8 @@ def inherit_motion(student: Student, features: FeatureSet, head: HiddenHead | No
     if head is None:
         raise TrainingError(
             "init.motion: this teacher has no reading of motion that may be handed over.",
-            hint="A teacher that is trained on the same clips has one where teacher.members name motion.",
+            hint="Let the recipe's teacher be local, with motion among teacher.members; or name one with that member "
+            "that was trained on none of these clips and has the same classes in the same order.",
         )
     first, last = _layers(student)
     classes = len(student.spec.classes)
@@ -52,9 +54,9 @@ def inherit_motion(student: Student, features: FeatureSet, head: HiddenHead | No
             hint="Train the teacher with this version, on clips of the same classes.",
         )
     means = motion_means(student, features)
-    weight, bias = change_units(
-        head.hidden_weight[0], head.hidden_bias[0], means.mean(dim=0), means.std(dim=0) + _LEAST_DEVIATION
-    )
+    # As the head's own; but numbers in which the clips hardly differ must not become loud, for nothing would mend that.
+    deviation = (means.std(dim=0) + _ADDED_DEVIATION).clamp(min=_LEAST_DEVIATION)
+    weight, bias = change_units(head.hidden_weight[0], head.hidden_bias[0], means.mean(dim=0), deviation)
     first.weight.copy_(weight)
     first.bias.copy_(bias)
     outputs = len(last.bias) // classes  # what is now, and what is later

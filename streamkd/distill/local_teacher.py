@@ -99,14 +99,14 @@ def teacher_features(
     *,
     motion_alone: bool = False,
 ) -> TeacherFeatures:
-    """What the members see, from the cache where it has been computed before; about 1 s a clip on one idle core.
+    """What the members see, from the cache where it has been computed before; a few seconds a clip on one core.
 
     Args:
         records: The clips.
         frames: Decoded frames.
         cache: Folder of features.
         progress: Told what is being done and which share of it is done.
-        motion_alone: Only the member that a student can begin with: a third of the cost.
+        motion_alone: Only the member that a student can begin with: about half a second a clip.
     """
     root = cache / "bench"
     members = (MOTION,) if motion_alone else MEMBERS

@@ -74,8 +74,7 @@ class Int8Trunk:
 
 def refit_recipe(recipe: Recipe) -> Recipe:
     """The same objectives at a lower rate, for going on with a fitted head on what the int8 trunk shows it."""
-    train = {"lr_head": REFIT_RATE, "moving_rate": recipe.fit_config().moving_rate}
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update=train), "init": None})
+    return recipe.going_on(lr_head=REFIT_RATE)
 
 
 def int8_features(

@@ -197,6 +197,14 @@ class Recipe(_Strict):
         said = self.train.model_dump(exclude={"smoothing", "variants"}, exclude_none=True)
         return FitConfig(**{"moving_rate": 0.0 if self.inherits else FitConfig().moving_rate, **said})
 
+    def going_on(self, **train: float | bool) -> Recipe:
+        """The same, with other keys of `train`, for a student that has begun: what it inherited is not inherited anew.
+
+        What was kept is kept.
+        """
+        kept = {"moving_rate": self.fit_config().moving_rate, **train}
+        return self.model_copy(update={"train": self.train.model_copy(update=kept), "init": None})
+
     def fingerprint(self) -> str:
         """The same for recipes that train the same; tracking and the name don't count."""
         said = self.model_dump(mode="json", exclude={"tracking", "name"})

@@ -106,7 +106,7 @@ def train_head(
             or the recipe needs what the teacher doesn't give.
     """
     torch.manual_seed(seed)
-    student = _start(student, features, classes, recipe, teacher)
+    student = _start(student, features, labels, classes, recipe, teacher)
     lesson = prepare_lesson(recipe, features, labels, teacher, classes=len(classes), seed=seed, names=names)
     torch.manual_seed(seed)
     composition = Composition(recipe, lesson.sizes(STUDENT_FEATURES), lesson.given)
@@ -313,6 +313,7 @@ def _pick(frames: tuple[Tensor, ...] | None, clip: Tensor, frame: Tensor) -> Ten
 def _start(
     student: Student | None,
     features: FeatureSet,
+    labels: Sequence[int],
     classes: Sequence[str],
     recipe: Recipe,
     teacher: TeacherSignals | None,
@@ -327,7 +328,9 @@ def _start(
     if recipe.init is not None and recipe.init.source is not None:
         _initialise(student, recipe.init.source, recipe.init)
     if recipe.inherits:
-        inherit_motion(student, features, None if teacher is None else teacher.motion)
+        # In the units of the clips that a local teacher has learnt from: those with labels.
+        known = [index for index, label in enumerate(labels) if label >= 0] or list(range(len(labels)))
+        inherit_motion(student, features.subset(known), None if teacher is None else teacher.motion)
     return student
 
 

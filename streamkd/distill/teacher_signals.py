@@ -138,7 +138,7 @@ def _motion(teacher: Teacher | None, columns: Tensor) -> HiddenHead | None:
 
 def _signals(teacher: Teacher, said: TeacherOutput, columns: Tensor) -> TeacherSignals:
     training = [one.name for one in teacher.members if one.group == "train"] or [one.name for one in teacher.members]
-    pictures = [value for name, value in said.features.items() if _kind(name) not in {*MODALITIES, "frames"}]
+    pictures = [value for name, value in said.features.items() if _kind(name) not in {*MODALITIES, "frames", "motion"}]
     modalities = {
         kind: torch.cat(
             [reduced(_absent(value)) for name, value in said.features.items() if _kind(name) == kind], dim=1

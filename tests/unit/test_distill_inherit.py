@@ -9,14 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from streamkd.distill.features import FeatureSet
 from streamkd.distill.heads import fit_hidden
 from streamkd.distill.inherit import inherit_motion
 from streamkd.distill.run import train_head
+from streamkd.distill.signals import TeacherSignals
 from streamkd.distill.train import set_standardiser
 from streamkd.errors import TrainingError
 from streamkd.models.motion import STATISTICS
 from streamkd.models.student import Student, student_spec
-from tests.unit.test_distill_run import CLIPS, LABELS, made_features, made_teacher, recipe
+from tests.unit.test_distill_run import CLIPS, LABELS, WIDTH, made_features, made_teacher, recipe
 
 
 def clip_means(student, features):
@@ -60,6 +62,31 @@ def test_training_keeps_it_unless_told_otherwise():
     assert torch.equal(kept.moving[0].weight, again.moving[0].weight)
     assert not torch.equal(kept.direct.weight, again.direct.weight)
     assert not torch.equal(kept.moving[0].weight, trained.moving[0].weight)
+
+
+def test_units_are_those_of_the_labelled_clips():
+    """Unlabelled footage that stands still does not shift what the teacher's network is shown."""
+    labelled, still = made_features(), FeatureSet(tuple(torch.zeros(8, WIDTH).half() for _ in range(CLIPS)), ())
+    both = FeatureSet((*labelled.plain, *still.plain), ())
+    teacher = TeacherSignals(motion=made_head())
+    start = Student(student_spec("new", ("normal", "fight"), background="normal"))
+    set_standardiser(start, labelled)
+    kept = recipe("labels", init={"motion": True}, train={"epochs": 1})
+    alone = train_head(labelled, LABELS, teacher, kept, 0, student=start).student
+    beside = train_head(both, [*LABELS, *[-1] * CLIPS], teacher, kept, 0, student=start).student
+    assert torch.equal(alone.moving[0].weight, beside.moving[0].weight)
+
+
+def test_clips_that_are_all_alike_make_nothing_loud(student):
+    alike = FeatureSet(tuple(torch.ones(8, WIDTH).half() for _ in range(CLIPS)), ())
+    head = made_head()
+    inherit_motion(student, alike, head)
+    assert float(student.moving[0].weight.detach().abs().max()) <= 10.0 * float(head.hidden_weight[0].abs().max()) + 1e-4
+
+
+def test_who_goes_on_inherits_nothing_anew_and_keeps_what_was_kept():
+    later = recipe("labels", init={"motion": True}).going_on(lr_head=1e-4)
+    assert (later.inherits, later.fit_config().moving_rate, later.train.lr_head) == (False, 0.0, 1e-4)
 
 
 @pytest.mark.parametrize(

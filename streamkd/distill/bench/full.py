@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from streamkd.distill.bench.data import SEED, JoinedSource, LongStream, new_student
-from streamkd.distill.bench.measure import FoldAnswers, ask_head, summarise
+from streamkd.distill.bench.measure import FoldAnswers, ask_head, read_motion_apart, summarise
 from streamkd.distill.checkpoint import Checkpoint
 from streamkd.distill.features import FeatureSet, cache_features, plain_frames
 from streamkd.distill.quantise import Int8Trunk
@@ -89,6 +89,8 @@ class FullTraining:
         torch.manual_seed(seed)
         student = new_student(data.classes)
         set_standardiser(student, data.raw.subset(inside))
+        if row.start == "apart":
+            read_motion_apart(student, data.raw.subset(inside), labels)
         stages: tuple[tuple[str, FeatureSet, int, dict[str, Any]], ...] = (
             ("head", data.raw.subset(inside), budget.head_epochs, {}),
             (
@@ -101,7 +103,7 @@ class FullTraining:
         hashes = [data.records[i].sha256 for i in inside]
         for stage, features, epochs, options in stages:
             recipe = row.recipe(epochs, len(data.raw.variants))
-            recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=options)})
+            recipe = recipe.going_on(**options) if options else recipe
             run = run_fingerprint(recipe, seed, hashes)
             path = self._cache / "bench" / "full" / f"{run}-{stage}.pt"
 

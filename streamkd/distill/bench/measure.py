@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SMOOTH_FRAMES, MIN_FRAMES = 5, 3  # the live rule: a causal mean of 1 s at 5 Hz, reached three times in a row
 FALSE_SHARE = 0.1  # of normal clips of the other folds may reach the threshold that delays are measured at
 WARMUP = 4
-_TAUGHT = {"linear-teacher", "imitation"}  # what asks a teacher before it begins
+TAUGHT = {"linear-teacher", "imitation"}  # what asks a teacher before it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +125,13 @@ class Bench:
         inside += site
         labels = [data.labels[i] if i in visible and i not in site else -1 for i in inside]
         shown = (data.int8 if row.shown == "int8" else data.raw).subset(inside)
-        signals = self.signals(row.labelled, fold).subset(inside) if row.teacher or row.start in _TAUGHT else None
+        signals = self.signals(row.labelled, fold).subset(inside) if row.teacher or row.start in TAUGHT else None
         start = None
         if row.start == "linear-teacher":
             start = linear_start(shown, labels, data.classes, seed)
         elif row.start == "apart":
-            start = apart_start(shown, labels, data.classes, seed)
+            start = new_head(shown, data.classes, seed)
+            read_motion_apart(start, shown, labels)
         elif row.start == "imitation":
             first = Row("imitation", "response", ({"name": "response"},)).recipe(budget.epochs // 2, budget.variants)
             start = train_head(shown, labels, signals, first, seed, classes=data.classes).student
@@ -215,9 +216,7 @@ def linear_start(shown: FeatureSet, labels: Sequence[int], classes: Sequence[str
 
     A linear reading of every frame, averaged over a clip, is the reading of the clip's average.
     """
-    torch.manual_seed(seed)
-    student = Student(student_spec("new", tuple(classes), background=classes[0]))
-    set_standardiser(student, shown)
+    student = new_head(shown, classes, seed)
     with torch.no_grad():
         rows = torch.stack(
             [student.standardise(one[1:] if len(one) > 1 else one).mean(dim=0) for one in map(_float, shown.plain)]
@@ -232,15 +231,20 @@ def linear_start(shown: FeatureSet, labels: Sequence[int], classes: Sequence[str
     return student
 
 
-def apart_start(shown: FeatureSet, labels: Sequence[int], classes: Sequence[str], seed: int) -> Student:
-    """A student whose reading of motion was fitted on whole clips of its own numbers: what no teacher is needed for."""
+def new_head(shown: FeatureSet, classes: Sequence[str], seed: int) -> Student:
+    """A student with a fresh head, standardised on these features."""
     torch.manual_seed(seed)
     student = Student(student_spec("new", tuple(classes), background=classes[0]))
     set_standardiser(student, shown)
-    known = torch.tensor(labels) >= 0
-    means = motion_means(student, shown)[known]
-    inherit_motion(student, shown, fit_hidden(means, np.array(labels)[known.numpy()], len(classes), seed=0))
     return student
+
+
+def read_motion_apart(student: Student, shown: FeatureSet, labels: Sequence[int]) -> None:
+    """Fit the reading of motion on whole clips of the student's own numbers: what no teacher is needed for."""
+    known = [index for index, label in enumerate(labels) if label >= 0]
+    labelled, classes = shown.subset(known), len(student.spec.classes)
+    means = motion_means(student, labelled)
+    inherit_motion(student, labelled, fit_hidden(means, np.array(labels)[known], classes, seed=0))
 
 
 def _float(value: torch.Tensor) -> torch.Tensor:

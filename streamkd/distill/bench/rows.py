@@ -70,6 +70,11 @@ class Row:
         return plain and not self.teacher and self.labelled == "all" and self.objectives == (LABELS,)
 
     @property
+    def inherits(self) -> bool:
+        """Whether it begins with the teacher's reading of motion."""
+        return "init" in self.extra
+
+    @property
     def one_fold(self) -> bool:
         """Whether it can be measured on one fold alone: of the others' clips there are no int8 features then."""
         return self.shown == "float" and self.split == "source"

@@ -11,7 +11,7 @@ import torch
 from streamkd.distill.bench.data import VARIANTS, load_bench_data, new_student
 from streamkd.distill.bench.figures import row_figures
 from streamkd.distill.bench.full import FullBudget, FullTraining
-from streamkd.distill.bench.measure import Bench, Budget
+from streamkd.distill.bench.measure import TAUGHT, Bench, Budget
 from streamkd.distill.bench.report import markdown
 from streamkd.distill.bench.results import Results, append, facts_of, read_results
 from streamkd.distill.bench.rows import BASELINE, BY_NAME, EPOCHS, QUICK_CLIPS, QUICK_EPOCHS, QUICK_VARIANTS, ROWS, Row
@@ -94,6 +94,9 @@ def run_bench(request: BenchRequest, progress: Callable[[str, float], None], war
     given = None if request.teacher is None else _bundle_signals(request.teacher, request, data, progress, warn)
     budget = Budget(QUICK_EPOCHS if request.quick else EPOCHS, variants, folds)
     bench = Bench(data, budget, given, request.cache / "bench" / "teacher")
+    if given is not None and given.motion is None and any(row.inherits for row in rows):
+        warn(f"Teacher {request.teacher} has no reading of motion to hand over: rows that begin with it are left out.")
+        rows = tuple(row for row in rows if not row.inherits)
     results = _prepare(request, bench, data)
     _run_rows(request, bench, rows, results, progress)
     results = read_results(request.results)
@@ -130,11 +133,15 @@ def _rows(request: BenchRequest) -> tuple[Row, ...]:
     wide = [name for name in request.rows if not BY_NAME[name].one_fold]
     if request.quick and wide:
         raise InputError(f"Row {wide[0]!r} needs all folds.", hint="Run it without --quick.")
+    headed = [name for name in request.rows if BY_NAME[name].start in TAUGHT]
+    if request.full and headed:
+        raise InputError(f"Row {headed[0]!r} starts from a fitted head.", hint="Run it without --full.")
     if request.rows:
         compared = [BASELINE, *(BY_NAME[name].against for name in request.rows)]
         return tuple(BY_NAME[name] for name in dict.fromkeys([*compared, *request.rows]))
     if request.full:
-        names = (BASELINE, *best_rows(read_results(request.results)))
+        best = best_rows(read_results(request.results))
+        names = dict.fromkeys([BASELINE, *(BY_NAME[name].against for name in best), *best])
         return tuple(BY_NAME[name] for name in names)
     return tuple(row for row in ROWS if row.one_fold) if request.quick else ROWS
 

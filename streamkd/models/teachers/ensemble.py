@@ -98,7 +98,8 @@ class EnsembleTeacher:
 
     def motion(self) -> HiddenHead | None:
         """What its member over motion has learnt from all of its clips; None without such a member."""
-        heads = (self._heads.final.get(one.name) for one in self.spec.members if one.features == "motion")
+        members = [one for one in self.spec.members if one.features == "motion" and one.group == "train"]
+        heads = (self._heads.final.get(one.name) for one in members)
         return next((head for head in heads if isinstance(head, HiddenHead)), None)
 
     def variant(self, clip: TeacherClip) -> str:
