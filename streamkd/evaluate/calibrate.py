@@ -39,11 +39,13 @@ def fit_temperature(logits: Sequence[NDArray[np.floating]], labels: Sequence[int
         warmup_frames: Frames at a clip's start that don't count.
     """
     parts = [one[scored_frames(warmup_frames, len(one))] for one in logits]
+    lengths = np.array([len(one) for one in parts])
+    frames, label = np.concatenate(parts), np.repeat(np.asarray(labels), lengths)
+    weight = np.repeat(1.0 / (lengths * len(parts)), lengths)
 
     def loss(log_temperature: float) -> float:
-        scaled = np.exp(-log_temperature)
-        losses = [-np.log(softmax(p * scaled)[:, label] + 1e-12).mean() for p, label in zip(parts, labels, strict=True)]
-        return float(np.mean(losses))
+        chosen = softmax(frames * np.exp(-log_temperature))[np.arange(len(frames)), label]
+        return float(weight @ -np.log(chosen + 1e-12))
 
     found = minimize_scalar(loss, bounds=(np.log(0.25), np.log(8.0)), method="bounded")
     return float(np.exp(found.x))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from streamkd.evaluate.metrics import bootstrap_by_source
 
@@ -51,13 +50,16 @@ class ZeroAlarmRecall:
 
 def seed_auc(scores: Scores, positive: NDArray[np.bool_]) -> float | None:
     """Mean over seeds of the ROC AUC of `scores [S, N]`; None with one class only."""
-    hits = int(positive.sum())
-    misses = len(positive) - hits
-    if not hits or not misses:
+    if positive.all() or not positive.any():
         return None
-    # By ranks (Mann and Whitney, 1947): a bootstrap asks for thousands of these.
-    ranks = rankdata(np.atleast_2d(scores), axis=1)[:, positive].sum(axis=1)
-    return float(np.mean((ranks - hits * (hits + 1) / 2) / (hits * misses)))
+    return float(np.mean([_area(one[positive], one[~positive]) for one in np.atleast_2d(scores)]))
+
+
+def _area(hits: NDArray[np.float64], misses: NDArray[np.float64]) -> float:
+    """The share of pairs in the right order, ties half (Mann and Whitney, 1947): a bootstrap asks for thousands."""
+    ordered = np.sort(misses)
+    below = np.searchsorted(ordered, hits, side="left") + np.searchsorted(ordered, hits, side="right")
+    return float(below.mean() / (2 * len(misses)))
 
 
 def auc_estimate(

@@ -14,7 +14,7 @@ from streamkd.distill.recipe import Recipe
 EPOCHS = 30
 QUICK_EPOCHS = 15
 QUICK_VARIANTS = 1
-QUICK_CLIPS = 60  # what the teacher sees of a clip takes seconds
+QUICK_CLIPS = 40  # what the teacher sees of a clip takes seconds
 LABELS: dict[str, Any] = {"name": "labels"}
 BASELINE = "labels only"
 APART = "labels only, motion read apart"
