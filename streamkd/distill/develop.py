@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +20,10 @@ from streamkd.distill.inherit import inherit_motion
 from streamkd.distill.local_teacher import DESCRIPTION, OF_MOTION, LocalTeacher, teacher_features
 from streamkd.distill.objectives.response import soft_cross_entropy
 from streamkd.distill.recipe import plain
+from streamkd.distill.request import MODELS, TrainRequest
 from streamkd.distill.run import train_head
 from streamkd.distill.signals import TeacherSignals
-from streamkd.distill.train import FINE_TUNE, FitConfig, fit, hard_targets, raw_features, set_standardiser
+from streamkd.distill.train import FitConfig, fit, hard_targets, raw_features, set_standardiser
 from streamkd.engine.gaze import gaze_clip
 from streamkd.engine.openvino import OpenVinoEngine
 from streamkd.errors import InputError, TrainingError
@@ -42,62 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamkd.bundle import Bundle, StudentSpec
-    from streamkd.distill.recipe import Recipe
     from streamkd.evaluate.dataset import ClipRecord
     from streamkd.types import FloatArray, UInt8Array
-
-RECIPE = "labels, joined streams, lite0 shift5, head on change only"
-INHERITED = f"{RECIPE}, a teacher's reading of motion"
-MODELS = Path("models")  # where bundles go that were given no place
-
-
-@dataclass(frozen=True, slots=True)
-class TrainRequest:
-    """What `streamkd train` was asked to do.
-
-    Attributes:
-        data: Folder of clips.
-        out: Folder of the bundle; None: `models/<version>`.
-        exclude: SHA-256 of files that must not be used.
-        background: The class that opens no event.
-        folds: Number of folds; None takes `folds.csv`, or five.
-        out_of_fold: Measure by cross-validation over all folds; else train on three folds, calibrate on one and
-            measure on one (3:1:1). The shipped student is trained on everything afterwards, either way.
-        seed: Of everything random.
-        variants: Augmented copies of each clip.
-        resume: Continue an interrupted run of the same request.
-        cache: Where decoded frames and features are kept.
-        version: Name of the bundle; made from data and seed if empty.
-        fit: The recipe of the head.
-        fine_tune: The recipe of a second stage that trains the trunk as well; zero epochs leave it out.
-        recipe: Distil the head by it, in place of `fit`, from a teacher that is cross-fitted on the same clips; what
-            the recipe says of a teacher's source, of seed and copies does not count here.
-        inherit: Without a recipe: the student's reading of motion is that of a teacher over better flow of the same
-            clips, and stays it.
-    """
-
-    data: Path
-    out: Path | None
-    cache: Path
-    exclude: frozenset[str] = frozenset()
-    background: str = "normal"
-    folds: int | None = None
-    out_of_fold: bool = True
-    seed: int = 0
-    variants: int = 8
-    resume: bool = False
-    version: str = ""
-    fit: FitConfig = field(default_factory=FitConfig)
-    fine_tune: FitConfig = FINE_TUNE
-    recipe: Recipe | None = None
-    inherit: bool = True
-
-    @property
-    def describes(self) -> str:
-        """For the bundle's lineage."""
-        if self.recipe is None:
-            return INHERITED if self.inherit else RECIPE
-        return f"{self.recipe.name} ({self.recipe.fingerprint()})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,4 +381,4 @@ def train_student(request: TrainRequest, progress: Callable[[str, float], None],
     return Development(request, progress, warn).run()
 
 
-__all__ = ["RECIPE", "Development", "TrainRequest", "split_classes", "train_student"]
+__all__ = ["Development", "split_classes", "train_student"]

@@ -25,7 +25,7 @@ from streamkd_service.cli.options import (
 from streamkd_service.cli.screen import bars, warn
 
 if TYPE_CHECKING:
-    from streamkd.distill.develop import TrainRequest
+    from streamkd.distill.request import TrainRequest
     from streamkd.evaluate.actions import ActionReport
 
 OofOption = Annotated[
@@ -69,8 +69,8 @@ def train(
 
     import torch
 
-    from streamkd.distill.develop import TrainRequest
     from streamkd.distill.recipe import find_recipe
+    from streamkd.distill.request import TrainRequest
     from streamkd.distill.train import FINE_TUNE, FitConfig
     from streamkd.evaluate.dataset import default_cache
 

@@ -96,6 +96,12 @@ def _labels(weight: float) -> dict[str, Any]:
 
 
 INHERITED: dict[str, Any] = {"init": {"motion": True}}  # the teacher's reading of motion, kept as it is
+
+
+def _inherited(name: str, objective: dict[str, Any]) -> Row:
+    return Row(name, "combination", (LABELS, objective), INHERITED, against=APART)
+
+
 BEST = (_labels(0.3), _kd(0.7, 4.0), {"name": "dist", "weight": 0.3})
 
 ROWS: tuple[Row, ...] = (
@@ -180,27 +186,9 @@ ROWS: tuple[Row, ...] = (
         "combination",
         (_labels(0.3), _kd(0.7, 4.0), {"name": "hints", "weight": 0.1}, {"name": "similarity", "weight": 10.0}),
     ),
-    Row(
-        "the teacher's reading of motion + hints",
-        "combination",
-        (LABELS, {"name": "hints", "weight": 0.3}),
-        INHERITED,
-        against=APART,
-    ),
-    Row(
-        "the teacher's reading of motion + flow regression",
-        "combination",
-        (LABELS, {"name": "motion", "weight": 0.3}),
-        INHERITED,
-        against=APART,
-    ),
-    Row(
-        "the teacher's reading of motion + decoupled",
-        "combination",
-        (LABELS, {"name": "decoupled", "weight": 0.3, "temperature": 4.0}),
-        INHERITED,
-        against=APART,
-    ),
+    _inherited("the teacher's reading of motion + hints", {"name": "hints", "weight": 0.3}),
+    _inherited("the teacher's reading of motion + flow regression", {"name": "motion", "weight": 0.3}),
+    _inherited("the teacher's reading of motion + decoupled", {"name": "decoupled", "weight": 0.3, "temperature": 4.0}),
     Row(
         "response + consistency + flow",
         "combination",
