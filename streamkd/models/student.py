@@ -299,7 +299,10 @@ def _shift(x: Tensor, previous: Tensor, time: int) -> tuple[Tensor, Tensor]:
     """Replace the first channels of `x [B*T, C, h, w]` by those of the frame before; returns the last ones too."""
     channels = previous.shape[1]
     if time == 1:
-        return torch.cat([previous.to(x.dtype), x[:, channels:]], dim=1), x[:, :channels].float()
+        # Channels as stretches of one row: OpenVINO's kernel that splits maps by channel takes far longer.
+        row, had = x.flatten(1), previous.flatten(1)
+        shifted = torch.cat([had.to(x.dtype), row[:, had.shape[1] :]], dim=1)
+        return shifted.reshape(-1, *x.shape[1:]), row[:, : had.shape[1]].reshape(-1, *previous.shape[1:]).float()
     now = x[:, :channels].reshape(-1, time, *previous.shape[1:])
     before = torch.cat([previous[:, None].to(x.dtype), now[:, :-1]], dim=1)
     return torch.cat([before.flatten(0, 1), x[:, channels:]], dim=1), now[:, -1].float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +120,13 @@ def test_a_quick_run_takes_clips_of_every_source_and_label(data):
     assert [one.file for one in some] == [one.file for one in records if one in some]
     assert thin(records, None) == records
     assert thin(records, 1000) == records
+
+
+def test_a_quick_run_of_more_sources_than_clips_still_has_each_label(data):
+    by_label = sorted(data.records, key=lambda one: one.label)  # as in a table that lists all fights first
+    some = thin(by_label, 6)
+    assert Counter(one.label for one in some) == {"fight": 3, "normal": 3}
+    assert len({one.source for one in some}) == 3
 
 
 @pytest.mark.parametrize("row", [one for one in ROWS if one.one_fold][::6], ids=lambda row: row.name)

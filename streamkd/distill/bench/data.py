@@ -9,7 +9,7 @@ the state is never reset; the gaze is aimed anew at each clip, because clips of 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -192,16 +192,19 @@ def _read(data: Path, frames: FrameCache, warn: Callable[[str], None], backgroun
 
 
 def thin(records: Sequence[ClipRecord], at_most: int | None) -> tuple[ClipRecord, ...]:
-    """Some of the clips, in their order: one of each source and label, then a second one of each, and so on."""
+    """Some of the clips, in their order: labels take turns, and each takes one clip of each source, then a second one.
+
+    Without the turns a label that comes first would take everything where there are more sources than places.
+    """
     if at_most is None:
         return tuple(records)
     taken: Counter[tuple[str, str]] = Counter()
-    turn: list[int] = []
-    for record in records:
-        turn.append(taken[record.source, record.label])
+    by_label: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for i, record in enumerate(records):
+        by_label[record.label].append((taken[record.source, record.label], i))
         taken[record.source, record.label] += 1
-    chosen = sorted(range(len(records)), key=lambda i: (turn[i], i))[:at_most]
-    return tuple(records[i] for i in sorted(chosen))
+    turns = ((turn, i) for found in by_label.values() for turn, (_, i) in enumerate(sorted(found)))
+    return tuple(records[i] for i in sorted(i for _, i in sorted(turns)[:at_most]))
 
 
 class _FoldMaker:
