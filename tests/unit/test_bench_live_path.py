@@ -75,11 +75,15 @@ def test_the_square_is_measured_apart_and_only_where_it_is_asked_for(clip, squar
 
 
 def test_what_was_sent_is_the_sum_of_all_streams():
-    assert sent_s({"a": 0, "b": 90_000}, {"a": 45_000, "b": 180_000}) == 1.5
+    assert sent_s({"a": 0, "b": 90_000}, {"a": 45_000, "b": 180_000}, passed_s=1.0) == 1.5
 
 
 def test_what_was_sent_survives_the_turn_of_the_clock():
-    assert sent_s({"a": 2**32 - 45_000}, {"a": 45_000}) == 1.0
+    assert sent_s({"a": 2**32 - 45_000}, {"a": 45_000}, passed_s=1.0) == 1.0
+
+
+def test_a_camera_that_connected_again_counts_as_sent_all_the_time():
+    assert sent_s({"a": 0, "b": 90_000}, {"a": 900_000, "b": 5}, passed_s=10.0) == 20.0
 
 
 def test_the_age_of_an_answer_is_the_time_to_the_next_one():

@@ -213,7 +213,7 @@ def judge(options: StreamsOptions, workers: int, rate_hz: float, taken: Taken) -
     before, after = taken.before, taken.after
     took_s = after.at_s - before.at_s
     stream_seconds = took_s * options.cameras
-    sent = sent_s(before.sent_ticks, after.sent_ticks)
+    sent = sent_s(before.sent_ticks, after.sent_ticks, took_s)
     due = max(1, round(sent * rate_hz))
     inside = _inside(taken)
     live_ms = [latency for answer, latency in inside if not answer.caught_up]
