@@ -47,16 +47,14 @@ class SlottedEngine:
 
     Args:
         spec: Of the student.
-        slots: Batch size to slot; sizes that are not padded have a 1 among them.
-        padded: What the largest size leaves over runs at once, padded to the next size: right where a run costs much
-            and a row little (a GPU). Otherwise in pieces that fit, the largest first: right where a row costs its share
-            (a CPU).
+        slots: Batch size to slot; 1 is among the sizes.
+        run_cost: What a run costs beside its rows, in rows; see `pieces`.
     """
 
-    def __init__(self, spec: StudentSpec, slots: Mapping[int, Slot], *, padded: bool) -> None:
+    def __init__(self, spec: StudentSpec, slots: Mapping[int, Slot], *, run_cost: float) -> None:
         self.spec = spec
         self._slots = dict(sorted(slots.items()))
-        self._padded = padded
+        self._run_cost = run_cost
         self._names = tuple(tensor.name for tensor in spec.state)
 
     @property
@@ -122,7 +120,7 @@ class SlottedEngine:
 
     def _pieces(self, batch: int) -> Iterator[tuple[int, int, Slot]]:
         start = 0
-        for size in pieces(batch, tuple(self._slots), padded=self._padded):
+        for size in pieces(batch, tuple(self._slots), self._run_cost):
             yield start, min(start + size, batch), self._slots[size]
             start += size
 
@@ -135,21 +133,31 @@ class SlottedEngine:
         )
 
 
-def pieces(batch: int, sizes: Sequence[int], *, padded: bool) -> list[int]:
-    """The sizes in which a batch runs, one after the other.
+def pieces(batch: int, sizes: Sequence[int], run_cost: float) -> list[int]:
+    """The sizes in which a batch runs, one after the other: the largest that fit, and padding where that costs less.
 
     Args:
         batch: Its rows, at least 1.
-        sizes: Ascending; the first is 1 where nothing is padded.
-        padded: Whether the last piece may be larger than what is left, so that there are as few as can be.
+        sizes: Ascending; the first is 1.
+        run_cost: What a run costs beside its rows, in rows. Infinite: as few runs as can be (a GPU, where a run costs
+            much and a row little).
     """
     cut: list[int] = []
     left = batch
     while left > 0:
-        fitting = [size for size in sizes if size <= left]
-        larger = [size for size in sizes if size >= left]
-        cut.append(larger[0] if padded and larger else fitting[-1])
+        fitting = _fitting(left, sizes)
+        larger = next((size for size in sizes if size > left), None)
+        pads = larger is not None and larger - left < run_cost * (len(fitting) - 1)
+        cut.append(larger if larger is not None and pads else fitting[0])
         left -= cut[-1]
+    return cut
+
+
+def _fitting(rows: int, sizes: Sequence[int]) -> list[int]:
+    """So many rows in pieces of these sizes without padding, the largest first."""
+    cut: list[int] = []
+    for size in reversed(sizes):
+        cut += [size] * ((rows - sum(cut)) // size)
     return cut
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class TorchEngine(SlottedEngine):
         where = torch.device(device)
         student = _load(bundle).to(where)
         slots = {size: _Slot(student, bundle.spec, size, where) for size in BATCH_SIZES}
-        super().__init__(bundle.spec, slots, padded=True)
+        super().__init__(bundle.spec, slots, run_cost=math.inf)
 
 
 def _load(bundle: Bundle) -> Student:

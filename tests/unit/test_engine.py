@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import re
 import subprocess
 import sys
@@ -61,15 +62,26 @@ def test_every_batch_size_gives_what_numpy_gives(engine, batch):
 @pytest.mark.parametrize(
     ("batch", "expected"), [(1, [1]), (3, [2, 1]), (8, [8]), (13, [8, 4, 1]), (16, [8, 8]), (23, [8, 8, 4, 2, 1])]
 )
-def test_a_batch_runs_in_pieces_that_fit(batch, expected):
-    assert pieces(batch, (1, 2, 4, 8), padded=False) == expected
+def test_a_batch_runs_in_pieces_that_fit_where_only_rows_cost(batch, expected):
+    assert pieces(batch, (1, 2, 4, 8), 0.0) == expected
 
 
 @pytest.mark.parametrize(
     ("batch", "expected"), [(1, [1]), (3, [4]), (8, [8]), (9, [8, 1]), (13, [8, 8]), (70, [8] * 9)]
 )
-def test_with_padding_there_are_as_few_pieces_as_can_be(batch, expected):
-    assert pieces(batch, (1, 2, 4, 8), padded=True) == expected
+def test_there_are_as_few_pieces_as_can_be_where_only_runs_cost(batch, expected):
+    assert pieces(batch, (1, 2, 4, 8), math.inf) == expected
+
+
+@pytest.mark.parametrize("batch", range(1, 40))
+def test_pieces_cost_the_least_that_two_sizes_can(batch):
+    def cost(cut):
+        return sum(size + 0.64 for size in cut)
+
+    every = [[8] * eights + [1] * max(0, batch - 8 * eights) for eights in range(batch // 8 + 2)]
+    found = pieces(batch, (1, 8), 0.64)
+    assert sum(found) >= batch
+    assert cost(found) == pytest.approx(min(cost(cut) for cut in every))
 
 
 def test_a_bare_request_keeps_the_memory_that_it_writes_to(bundle):
@@ -82,7 +94,7 @@ def test_a_bare_request_keeps_the_memory_that_it_writes_to(bundle):
 
 
 def test_rows_of_other_cameras_and_what_they_say_of_numbers(engine):
-    """In pieces of five and of one: what is no number is told of its own row."""
+    """In pieces of eight and of one: what is no number is told of its own row."""
     rows = StateRows(engine.spec.state)
     numbers = np.array([rows.take() for _ in range(14)], np.intp)
     rows.arrays["level"][numbers[9]] = np.nan
