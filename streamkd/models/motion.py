@@ -26,7 +26,6 @@ GREY_CHANNELS = PACK * PACK
 MAPS, NORMS = 4, 5
 STATISTICS = MAPS * NORMS
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-_LEVELS = 3  # scales, each of half the one before
 _WINDOW = 5  # pixels of a scale; a box twice is nearly a Gaussian
 _RIDGE = 1e-4  # of grey values 0..1: a flat window has no flow rather than a wild one
 _FLOOR = 1e-3  # shares of the picture a second; what is slower stands still
@@ -74,14 +73,7 @@ class Flow(nn.Module):
     def __init__(self, side: int, rate_hz: float) -> None:
         super().__init__()
         self._per_s = rate_hz / side
-        self._sides = tuple(side >> level for level in range(_LEVELS))
-        self.register_buffer("axes", torch.eye(2), persistent=False)
-        for one in self._sides:
-            place = (torch.arange(one) + 0.5) / one * 2.0 - 1.0
-            y, x = torch.meshgrid(place, place, indexing="ij")
-            self.register_buffer(f"grid{one}", torch.stack([x, y], dim=-1), persistent=False)
-            self.register_buffer(f"smooth{one}", _smoothing(one), persistent=False)
-            self.register_buffer(f"double{one}", _doubling(one), persistent=False)
+        self.fine, self.middle, self.coarse = _Scale(side), _Scale(side // 2), _Scale(side // 4)
 
     def forward(self, before: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
         """`[N, 1, h, h]` twice to the flow `[N, 2, h/4, h/4]` (right and down, shares of the picture a second).
@@ -89,36 +81,53 @@ class Flow(nn.Module):
         Also `[N]`: 1 where the picture has changed as a whole, else 0.
         """
         with torch.autocast(before.device.type, enabled=False):  # see SmallGrey
-            scales = [(before, now)]
-            for _ in range(_LEVELS - 1):
-                scales.append((_shrink(scales[-1][0], 2), _shrink(scales[-1][1], 2)))
-            flow = self._step(*scales[-1])
-            for first, second in reversed(scales[:-1]):
-                double = self.get_buffer(f"double{flow.shape[-1]}")
-                flow = 2.0 * (double @ flow @ double.T)  # pixels are half as large
-                found = self._warp(second, flow)
-                flow = flow + self._step(first, found)
+            fine = before, now
+            middle = _shrink(before, 2), _shrink(now, 2)
+            flow = self.coarse.step(_shrink(middle[0], 2), _shrink(middle[1], 2))
+            for scale, (first, second) in ((self.middle, middle), (self.fine, fine)):
+                flow = scale.doubled(flow)
+                found = scale.warp(second, flow)
+                flow = flow + scale.step(first, found)
             unlike = ((found - first).abs() > _SCENE_LEVEL).float().mean(dim=(1, 2, 3))
             return _shrink(flow, PACK) * self._per_s, (unlike > _SCENE_SHARE).float()
 
-    def _warp(self, picture: Tensor, flow: Tensor) -> Tensor:
+
+class _Scale(nn.Module):
+    """One scale of the flow, with its constants; `side` in pixels."""
+
+    grid: Tensor
+    axes: Tensor
+    smoothing: Tensor
+    doubling: Tensor
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self._side = side
+        place = (torch.arange(side) + 0.5) / side * 2.0 - 1.0
+        y, x = torch.meshgrid(place, place, indexing="ij")
+        self.register_buffer("grid", torch.stack([x, y], dim=-1), persistent=False)
+        self.register_buffer("axes", torch.eye(2), persistent=False)
+        self.register_buffer("smoothing", _smoothing(side), persistent=False)
+        self.register_buffer("doubling", _doubling(side // 2), persistent=False)
+
+    def doubled(self, flow: Tensor) -> Tensor:
+        """The flow of the next coarser scale, in pixels of this one."""
+        return 2.0 * (self.doubling @ flow @ self.doubling.T)
+
+    def warp(self, picture: Tensor, flow: Tensor) -> Tensor:
         """The picture looked up where the flow leads; outside, its border."""
-        side = picture.shape[-1]
         # Not by permuting the flow: OpenVINO's GridSample then reads places in the wrong order where shapes are fixed.
-        shift = (
-            flow[:, 0, :, :, None] * self.get_buffer("axes")[0] + flow[:, 1, :, :, None] * self.get_buffer("axes")[1]
-        )
-        place = self.get_buffer(f"grid{side}") + shift * (2.0 / side)
+        shift = flow[:, 0, :, :, None] * self.axes[0] + flow[:, 1, :, :, None] * self.axes[1]
+        place = self.grid + shift * (2.0 / self._side)
         return F.grid_sample(picture, place, mode="bilinear", padding_mode="border", align_corners=False)
 
-    def _step(self, first: Tensor, second: Tensor) -> Tensor:
+    def step(self, first: Tensor, second: Tensor) -> Tensor:
         """One Gauss-Newton step: the shift, `[N, 2, h, w]` in pixels, that explains how two pictures differ."""
         mean = F.pad((first + second) * 0.5, (1, 1, 1, 1), mode="replicate")
         dx = (mean[..., 1:-1, 2:] - mean[..., 1:-1, :-2]) * 0.5
         dy = (mean[..., 2:, 1:-1] - mean[..., :-2, 1:-1]) * 0.5
         dt = second - first
-        smooth = self.get_buffer(f"smooth{first.shape[-1]}")
-        sums = smooth @ torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt], dim=1) @ smooth.T
+        sums = self.smoothing @ torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt], dim=1) @ self.smoothing.T
         # One by one, not split: OpenVINO has a fast kernel for this.
         xx, xy, yy, xt, yt = (sums[:, index][:, None] for index in range(5))
         xx, yy = xx + _RIDGE, yy + _RIDGE
