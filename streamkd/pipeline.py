@@ -283,6 +283,11 @@ class Pipeline:
         return self._students.swap_pending
 
     @property
+    def full_batch(self) -> int | None:
+        """So many frames are analysed at once, more in several runs; None: as many as there are."""
+        return self._students.full_batch
+
+    @property
     def model_version(self) -> str:
         """The version that all cameras have or are moving to."""
         return self._students.target.version

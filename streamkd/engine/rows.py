@@ -69,6 +69,11 @@ class StateRows:
 class RowEngine(Protocol):
     """An engine that reads and writes rows itself."""
 
+    @property
+    def full_batch(self) -> int:
+        """Rows of its largest run; more run in several, at no less a row."""
+        ...
+
     def advance(
         self, frames: Sequence[UInt8Array], rows: StateRows, numbers: NDArray[np.intp]
     ) -> tuple[StepOutput, NDArray[np.bool_]]:

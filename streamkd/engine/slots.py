@@ -62,6 +62,11 @@ class SlottedEngine:
         """The bundle's version."""
         return self.spec.version
 
+    @property
+    def full_batch(self) -> int:
+        """Rows of the largest slot."""
+        return max(self._slots)
+
     def init_state(self) -> dict[str, FloatArray]:
         """Zero state of one camera, without a batch axis."""
         return {tensor.name: np.zeros(tensor.shape, np.float32) for tensor in self.spec.state}

@@ -14,7 +14,7 @@ import numpy as np
 from streamkd.bundle import StudentSpec
 from streamkd.engine.base import InferenceEngine
 from streamkd.engine.gaze import Gaze, Glance
-from streamkd.engine.rows import StateRows, advance
+from streamkd.engine.rows import RowEngine, StateRows, advance
 from streamkd.errors import ConflictError
 from streamkd.types import FloatArray, Frame, UInt8Array
 
@@ -128,6 +128,11 @@ class Students:
             camera.following = None
             if camera.answering is not None and camera.answering.engine.version == engine.version:
                 self._target = camera.answering.engine  # back to a version that is still here
+
+    @property
+    def full_batch(self) -> int | None:
+        """So many frames are run at once, more in several runs; None: as many as there are."""
+        return self._target.full_batch if isinstance(self._target, RowEngine) else None
 
     def discard(self, camera_id: str) -> None:
         """Throw a camera's state away; its next frame starts anew, on the target version."""

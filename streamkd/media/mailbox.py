@@ -48,6 +48,7 @@ class MailboxSet:
         self._changed = threading.Condition()
         self._slots: dict[str, _Slot] = {}
         self._full = 0
+        self._wanted = 1  # so many frames end the present wait
         self._woken = False
 
     def put(self, frame: Frame) -> Frame | None:
@@ -65,21 +66,32 @@ class MailboxSet:
                 slot.superseded += 1
             elif not slot.waiting:
                 self._full += 1
-                self._changed.notify()
             slot.waiting.append(frame)
+            if self._is_enough():
+                self._changed.notify()
             return replaced
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for a frame of any camera, or `wake`; returns whether there is a frame."""
+    def wait(self, timeout_s: float, wanted: int = 1) -> bool:
+        """Wait for a frame of any camera, or for frames of `wanted` cameras that need the network, or for `wake`.
+
+        Returns:
+            Whether there is a frame.
+        """
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
-            while not self._full and not self._woken:
+            self._wanted = wanted
+            while not self._is_enough() and not self._woken:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     break
                 self._changed.wait(left_s)
             self._woken = False
             return self._full > 0
+
+    def _is_enough(self) -> bool:
+        if self._full < self._wanted or self._wanted == 1:
+            return self._full >= self._wanted
+        return sum(_needs_network(slot) for slot in self._slots.values() if slot.waiting) >= self._wanted
 
     def oldest_s(self) -> float | None:
         """When the frame that has waited longest was received; None if none waits."""
@@ -92,16 +104,24 @@ class MailboxSet:
             self._woken = True
             self._changed.notify()
 
-    def collect(self) -> list[Frame]:
-        """Take the oldest waiting frame of every camera that has one, the one that has waited longest first."""
+    def collect(self, most: int | None = None) -> list[Frame]:
+        """Take the oldest waiting frame of every camera that has one, the one that has waited longest first.
+
+        Args:
+            most: Frames that need the network; what came later than these stays where it is. None: all.
+        """
         with self._changed:
+            full = [slot for slot in self._slots.values() if slot.waiting]
             frames = []
-            for slot in self._slots.values():
-                if slot.waiting:
-                    frames.append(slot.waiting.popleft())
-                    slot.taken += 1
-                    self._full -= not slot.waiting
-        return sorted(frames, key=lambda frame: frame.received_s)
+            for slot in sorted(full, key=lambda slot: slot.waiting[0].received_s):
+                if most is not None:
+                    most -= _needs_network(slot)
+                    if most < 0:
+                        break
+                frames.append(slot.waiting.popleft())
+                slot.taken += 1
+                self._full -= not slot.waiting
+        return frames
 
     def take(self, timeout_s: float) -> list[Frame]:
         """`wait`, then `collect`."""
@@ -129,6 +149,11 @@ class MailboxSet:
             if slot is None:
                 return MailboxCounts()
             return MailboxCounts(slot.put, slot.taken, slot.superseded, slot.discarded, len(slot.waiting))
+
+
+def _needs_network(slot: _Slot) -> bool:
+    """Whether the next frame shows something new; see `Frame.same_as_s`."""
+    return slot.waiting[0].same_as_s is None
 
 
 __all__ = ["MOST_WAITING", "MailboxCounts", "MailboxSet"]

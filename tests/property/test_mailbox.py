@@ -40,9 +40,11 @@ class Mailboxes(RuleBasedStateMachine):
             self.gone[camera_id].append(replaced.pts_s)
         self.put[camera_id].append(float(self.number))
 
-    @rule()
-    def collect(self):
-        frames = self.boxes.collect()
+    @rule(most=st.none() | st.integers(1, 3))
+    def collect(self, most):
+        waiting = sum(self.boxes.counts(name).pending for name in CAMERAS)
+        frames = self.boxes.collect(most)
+        assert len(frames) == min(waiting, waiting if most is None else most)
         assert [f.received_s for f in frames] == sorted(f.received_s for f in frames)
         for f in frames:
             self.taken[f.camera_id].append(f.pts_s)

@@ -19,7 +19,12 @@ NOTHING = np.zeros((1, 1, 3), np.uint8)
 class Pipeline:
     """Answers every frame."""
 
+    def __init__(self, full_batch=None):
+        self.full_batch = full_batch
+        self.batches = []
+
     def process(self, frames):
+        self.batches.append([frame.camera_id for frame in frames])
         return [
             FrameResult(
                 camera_id=frame.camera_id,
@@ -97,6 +102,50 @@ def test_pressure_is_the_latency_as_a_share_of_what_a_frame_may_be_late(loop):
     loop.machine_load = 0.9
     assert loop.pressure(now_s) == pytest.approx(0.8, abs=0.3)
     assert loop.pressure(now_s + 10.0) == 0.0
+
+
+@pytest.fixture
+def crowd():
+    """A loop whose batches hold four, and gather for as long as they may; not started."""
+    made = EngineLoop(MailboxSet(), Outbox(), SystemClock())
+    made.pipeline, made.machine_load = Pipeline(full_batch=4), 1.0
+    yield made
+    made.stop()
+
+
+def leave(loop, camera_ids, **kind):
+    for camera_id in camera_ids:
+        now_s = time.monotonic()
+        loop._mailboxes.put(Frame(camera_id, 0, now_s, now_s, NOTHING, NOTHING[..., 0], **kind))
+
+
+def wait_for_batches(loop, count):
+    end_s = time.monotonic() + 5.0
+    while len(loop.pipeline.batches) < count:
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+def test_a_batch_is_no_larger_than_what_is_run_at_once_and_the_oldest_are_first(crowd):
+    leave(crowd, "abcdef")
+    crowd.start()
+    wait_for_batches(crowd, 2)
+    assert crowd.pipeline.batches == [["a", "b", "c", "d"], ["e", "f"]]
+
+
+def test_a_full_batch_does_not_gather_any_longer(crowd):
+    leave(crowd, "abcd")
+    crowd.start()
+    wait_for_batches(crowd, 1)
+    assert crowd.answers["a"].latency_ms < 1e3 * gather_s(0.0, 1.0)
+
+
+def test_frames_that_show_nothing_new_take_no_place_in_a_batch(crowd):
+    leave(crowd, "xyz", same_as_s=1.0)
+    leave(crowd, "abcde")
+    crowd.start()
+    wait_for_batches(crowd, 2)
+    assert crowd.pipeline.batches == [["x", "y", "z", "a", "b", "c", "d"], ["e"]]
 
 
 @pytest.mark.parametrize(("load", "machine", "expected_s"), [(0, 0, 0.01), (1, 0, 0.09), (0, 1, 0.09), (0.5, 0, 0.05)])

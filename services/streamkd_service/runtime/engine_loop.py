@@ -175,8 +175,9 @@ class EngineLoop:
                     continue
                 if not self._mailboxes.wait(_WAIT_S):
                     continue
-                self._gather(self._clock.monotonic_s())
-                frames = self._mailboxes.collect()
+                full_batch = self.pipeline.full_batch
+                self._gather(self._clock.monotonic_s(), full_batch)
+                frames = self._mailboxes.collect(full_batch)
                 if frames:
                     busy_from_s = self._clock.monotonic_s()
                     self._analyse(frames)
@@ -186,13 +187,16 @@ class EngineLoop:
         except Exception as error:  # noqa: BLE001 - the worker ends itself and says why
             self.failure = error
 
-    def _gather(self, now_s: float) -> None:
-        """Let a batch gather behind its first frame: a network run for one frame costs twice as much a frame."""
+    def _gather(self, now_s: float, full_batch: int | None) -> None:
+        """Let a batch gather behind its first frame, until it is full: a run for one frame costs half as much again."""
         oldest_s = self._mailboxes.oldest_s()
         waited_s = 0.0 if oldest_s is None else max(0.0, now_s - oldest_s)
         wait_s = gather_s(self._load.share, self.machine_load) - waited_s
         if wait_s > _LEAST_GATHER_S:
-            self._clock.wait(self._ended, wait_s)
+            if full_batch is None:
+                self._clock.wait(self._ended, wait_s)
+            else:
+                self._mailboxes.wait(wait_s, full_batch)
 
     def _run_commands(self) -> None:
         while True:
