@@ -48,7 +48,7 @@ class MailboxSet:
         self._changed = threading.Condition()
         self._slots: dict[str, _Slot] = {}
         self._full = 0
-        self._wanted = 1  # so many frames end the present wait
+        self._wanted: int | None = 1  # so many frames end the present wait
         self._woken = False
 
     def put(self, frame: Frame) -> Frame | None:
@@ -71,16 +71,11 @@ class MailboxSet:
                 self._changed.notify()
             return replaced
 
-    def wait(self, timeout_s: float, wanted: int = 1) -> bool:
-        """Wait for a frame of any camera, or for frames of `wanted` cameras that need the network, or for `wake`.
-
-        Returns:
-            Whether there is a frame.
-        """
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a frame of any camera, or `wake`; returns whether there is a frame."""
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
-            self._wanted = wanted
-            while not self._is_enough() and not self._woken:
+            while not self._full and not self._woken:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     break
@@ -88,9 +83,18 @@ class MailboxSet:
             self._woken = False
             return self._full > 0
 
+    def gather(self, timeout_s: float, wanted: int | None) -> None:
+        """Wait until frames of `wanted` cameras need the network; None: the whole time. `wake` does not end it."""
+        with self._changed:
+            self._wanted = wanted
+            self._changed.wait_for(self._is_enough, timeout_s)
+            self._wanted = 1
+
     def _is_enough(self) -> bool:
-        if self._full < self._wanted or self._wanted == 1:
-            return self._full >= self._wanted
+        if self._wanted is None or self._full < self._wanted:
+            return False
+        if self._wanted == 1:
+            return True
         return sum(_needs_network(slot) for slot in self._slots.values() if slot.waiting) >= self._wanted
 
     def oldest_s(self) -> float | None:

@@ -10,6 +10,7 @@ import pytest
 from streamkd.clock import SystemClock
 from streamkd.media.mailbox import MailboxSet
 from streamkd.types import DropReason, Frame, FrameResult
+from streamkd_service.runtime import engine_loop
 from streamkd_service.runtime.engine_loop import EngineLoop, gather_s
 from streamkd_service.runtime.outbox import Outbox
 
@@ -133,11 +134,27 @@ def test_a_batch_is_no_larger_than_what_is_run_at_once_and_the_oldest_are_first(
     assert crowd.pipeline.batches == [["a", "b", "c", "d"], ["e", "f"]]
 
 
-def test_a_full_batch_does_not_gather_any_longer(crowd):
-    leave(crowd, "abcd")
+def test_a_full_batch_does_not_gather_any_longer(crowd, monkeypatch):
+    monkeypatch.setattr(engine_loop, "_LONG_GATHER_S", 60.0)
+    leave(crowd, "abc")
     crowd.start()
+    time.sleep(0.1)
+    assert crowd.pipeline.batches == []
+    leave(crowd, "d")
     wait_for_batches(crowd, 1)
-    assert crowd.answers["a"].latency_ms < 1e3 * gather_s(0.0, 1.0)
+    assert crowd.pipeline.batches == [["a", "b", "c", "d"]]
+
+
+def test_a_command_does_not_cut_a_batch_short(crowd, monkeypatch):
+    monkeypatch.setattr(engine_loop, "_LONG_GATHER_S", 60.0)
+    leave(crowd, "abc")
+    crowd.start()
+    time.sleep(0.1)
+    crowd.submit(lambda: None)
+    time.sleep(0.1)
+    leave(crowd, "d")
+    wait_for_batches(crowd, 1)
+    assert crowd.pipeline.batches == [["a", "b", "c", "d"]]
 
 
 def test_frames_that_show_nothing_new_take_no_place_in_a_batch(crowd):

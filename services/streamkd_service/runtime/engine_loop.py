@@ -193,10 +193,7 @@ class EngineLoop:
         waited_s = 0.0 if oldest_s is None else max(0.0, now_s - oldest_s)
         wait_s = gather_s(self._load.share, self.machine_load) - waited_s
         if wait_s > _LEAST_GATHER_S:
-            if full_batch is None:
-                self._clock.wait(self._ended, wait_s)
-            else:
-                self._mailboxes.wait(wait_s, full_batch)
+            self._mailboxes.gather(wait_s, full_batch)
 
     def _run_commands(self) -> None:
         while True:
