@@ -36,6 +36,18 @@ def wait_for(what: Callable[[], Any], *, timeout_s: float = 30.0, why: str = "")
         time.sleep(0.1)
 
 
+def sample(page: str, name: str, **labels: str) -> float:
+    """A sample of a page of metrics, summed over the labels that are not given."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    return sum(
+        found.value
+        for family in text_string_to_metric_families(page)
+        for found in family.samples
+        if found.name == name and labels.items() <= found.labels.items()
+    )
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -176,14 +188,7 @@ class Service:
 
     def counter(self, name: str, **labels: str) -> float:
         """A sample of /metrics, summed over the labels that are not given."""
-        from prometheus_client.parser import text_string_to_metric_families
-
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(self.api.text("/metrics"))
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return sample(self.api.text("/metrics"), name, **labels)
 
     def events(self, **query: Any) -> list[dict[str, Any]]:
         return self.api.get("/v1/events", **query)["events"]

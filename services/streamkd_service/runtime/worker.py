@@ -206,6 +206,7 @@ class Worker:
 
     def _report(self) -> WorkerReport:
         answers = self._loop.answers
+        statuses = self._readers.statuses(answers)  # before the counts: who is told online has answers that are counted
         with self._process.oneshot():
             cpu = self._process.cpu_times()
             rss_bytes = self._process.memory_info().rss
@@ -229,7 +230,7 @@ class Worker:
             assignment_revision=self._applied_revision,
             model_version=self._answering,
             updates=self._outbox.batch(),
-            statuses=self._readers.statuses(answers),
+            statuses=statuses,
             totals=totals,
             node=self.node,
         )
