@@ -11,7 +11,7 @@ Scores and events depend on the frames and their PTS alone: no wall clock, no ba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -85,6 +85,7 @@ class Pipeline:
         self._epoch = epoch
         self._time_base = time_base or LiveTime(clock)
         self._cameras: dict[str, _Camera] = {}
+        self._closed: dict[str, list[EventUpdate]] = {}  # of cameras in work: what the frame's segment has ended
         self._broken: set[str] = set()  # versions that it was said of
 
     # --- frames ----------------------------------------------------------------------------------------------------
@@ -94,14 +95,40 @@ class Pipeline:
 
         A frame of a camera that is not (any more) here is left out; the other results keep the order of `frames`.
         """
+        self.begin(frames)
+        results: dict[str, FrameResult] = {}
+        while self.in_work:
+            results.update((frame.camera_id, result) for frame, result in self.advance())
+        return [results[frame.camera_id] for frame in frames if frame.camera_id in results]
+
+    @property
+    def in_work(self) -> Collection[str]:
+        """Cameras whose frame has no result yet; until it has, take no other frame of them, and change nothing."""
+        return self._students.in_work
+
+    def begin(self, frames: Sequence[Frame]) -> None:
+        """Take due frames in, at most one of each camera; one of a camera that is not (any more) here is left out.
+
+        Raises:
+            ValueError: Two are of one camera, or the camera is in work.
+        """
         known = [frame for frame in frames if frame.camera_id in self._cameras]
-        if len({frame.camera_id for frame in known}) < len(known):
-            raise ValueError("process() takes at most one frame of each camera")
-        closed = [self._begin_segment(self._cameras[frame.camera_id], frame) for frame in known]
-        answers = self._students.step(known) if known else []
+        named = {frame.camera_id for frame in known}
+        if len(named) < len(known) or not named.isdisjoint(self.in_work):
+            raise ValueError("a Pipeline takes at most one frame of each camera at a time")
+        for frame in known:
+            self._closed[frame.camera_id] = self._begin_segment(self._cameras[frame.camera_id], frame)
+        self._students.begin(known)
+
+    def advance(self) -> list[tuple[Frame, FrameResult]]:
+        """Run the network once for all cameras in work; the frames that are through, with their results.
+
+        Nearly all frames take one run. Where a camera's window has moved, it takes a few: instead of as many runs for
+        one picture each, they may share those of the frames that come after them.
+        """
         return [
-            self._follow(self._cameras[frame.camera_id], frame, answer, updates)
-            for frame, answer, updates in zip(known, answers, closed, strict=True)
+            (frame, self._follow(self._cameras[frame.camera_id], frame, answer, self._closed.pop(frame.camera_id)))
+            for frame, answer in self._students.advance()
         ]
 
     def _begin_segment(self, camera: _Camera, frame: Frame) -> list[EventUpdate]:

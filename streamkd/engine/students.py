@@ -6,14 +6,15 @@ is warm. State belongs to a camera and a version and is never converted from one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from streamkd.bundle import StudentSpec
 from streamkd.engine.base import InferenceEngine
-from streamkd.engine.gaze import Gaze, Glance
+from streamkd.engine.gaze import Gaze
 from streamkd.engine.rows import RowEngine, StateRows, advance
 from streamkd.errors import ConflictError
 from streamkd.types import FloatArray, Frame, UInt8Array
@@ -70,14 +71,32 @@ class _Camera:
 
 
 @dataclass(slots=True)
+class _Work:
+    """A frame on its way to its answer: what each track of its camera has still to see, this frame last."""
+
+    frame: Frame
+    camera: _Camera
+    unseen: list[tuple[_Track, deque[UInt8Array]]]
+    answer: Answer | None = None
+
+
+@dataclass(slots=True)
 class _Batch:
+    """What one version sees in one run."""
+
     engine: InferenceEngine
-    rows: list[int] = field(default_factory=list)
+    works: list[_Work] = field(default_factory=list)
     tracks: list[_Track] = field(default_factory=list)
+    pictures: list[UInt8Array] = field(default_factory=list)
+    last: list[bool] = field(default_factory=list)  # whether the picture is the frame itself, not an earlier one
 
 
 class Students:
     """Steps all cameras through their versions; driven by one thread.
+
+    `begin` takes frames, `advance` runs the network once on the next picture of each. A frame whose window has moved
+    takes several runs, because its camera sees the last frames again: others may begin between these. Call nothing
+    else before all have their answers.
 
     Args:
         engine: The version that answers until `swap`; warm.
@@ -87,6 +106,7 @@ class Students:
         self._target = engine
         self._cameras: dict[str, _Camera] = {}
         self._rows: dict[str, StateRows] = {}
+        self._works: dict[str, _Work] = {}
 
     @property
     def target(self) -> InferenceEngine:
@@ -141,27 +161,52 @@ class Students:
             _drop(camera.answering)
             _drop(camera.following)
 
-    def step(self, frames: Sequence[Frame]) -> list[Answer]:
-        """Advance the cameras of `frames`, one frame each, in one batch per version; answers in the same order.
+    @property
+    def in_work(self) -> Collection[str]:
+        """Cameras whose frame has no answer yet."""
+        return self._works.keys()
 
-        A frame that shows what the camera's last one did (`Frame.same_as_s`) gets the last answer again.
-        """
-        batches: dict[str, _Batch] = {}
-        answers: dict[int, Answer] = {}
-        for row, frame in enumerate(frames):
+    def begin(self, frames: Sequence[Frame]) -> None:
+        """Take frames in, one of each camera, of none that is in work."""
+        for frame in frames:
             camera = self._ready(frame.camera_id)
             known = camera.again(frame.same_as_s)
-            if known is not None:
-                answers[row] = known
-                continue
-            for track in (camera.answering, camera.following):
-                if track is not None:
+            unseen = []
+            if known is None:
+                unseen = [(track, _look(track, frame)) for track in (camera.answering, camera.following) if track]
+            self._works[frame.camera_id] = _Work(frame, camera, unseen, known)
+
+    def advance(self) -> list[tuple[Frame, Answer]]:
+        """Let every camera in work see its next picture, in one batch per version.
+
+        A frame that shows what the camera's last one did (`Frame.same_as_s`) gets the last answer again.
+
+        Returns:
+            The frames that have their answers now, in the order in which they were taken in.
+        """
+        batches: dict[str, _Batch] = {}
+        for work in self._works.values():
+            for track, pictures in work.unseen:
+                if pictures:
                     batch = batches.setdefault(track.engine.version, _Batch(track.engine))
-                    batch.rows.append(row)
+                    batch.works.append(work)
                     batch.tracks.append(track)
+                    batch.pictures.append(pictures.popleft())
+                    batch.last.append(not pictures)
         for batch in batches.values():
-            self._run(batch, frames, answers)
-        return [answers[row] for row in range(len(frames))]
+            _run(batch)
+        done = [work for work in self._works.values() if not any(pictures for _, pictures in work.unseen)]
+        for work in done:
+            del self._works[work.frame.camera_id]
+        return [(work.frame, work.answer) for work in done if work.answer is not None]
+
+    def step(self, frames: Sequence[Frame]) -> list[Answer]:
+        """`begin`, and `advance` as often as it takes; answers in the order of `frames`."""
+        self.begin(frames)
+        answers: dict[str, Answer] = {}
+        while self._works:
+            answers.update((frame.camera_id, answer) for frame, answer in self.advance())
+        return [answers[frame.camera_id] for frame in frames]
 
     def _ready(self, camera_id: str) -> _Camera:
         """The camera with the tracks that shall see its next frame."""
@@ -184,26 +229,34 @@ class Students:
         rows = self._rows.setdefault(engine.version, StateRows(engine.spec.state))
         return _Track(engine, rows, rows.take(), Gaze(engine.spec))
 
-    def _run(self, batch: _Batch, frames: Sequence[Frame], answers: dict[int, Answer]) -> None:
-        glances = [track.gaze.look(frames[row].rgb) for row, track in zip(batch.rows, batch.tracks, strict=True)]
-        _relive_together(batch, glances)
-        numbers = np.array([track.row for track in batch.tracks], np.intp)
-        output, finite = advance(batch.engine, [glance.rgb for glance in glances], batch.tracks[0].rows, numbers)
-        for index, (row, track) in enumerate(zip(batch.rows, batch.tracks, strict=True)):
-            warming, broken = not track.is_warm, not finite[index]
-            track.seen = 0 if broken else track.seen + 1
-            if broken:  # NaN in a state would never leave it again; and such a version must not take over
-                track.rows.reset(track.row)
-            camera = self._cameras[frames[row].camera_id]
-            if track is camera.answering:
-                answers[row] = answer = Answer(
-                    spec=batch.engine.spec,
-                    action=_unknown(output.action[index]) if broken else output.action[index],
-                    forecast=_unknown(output.forecast[index]) if broken else output.forecast[index],
-                    warming=warming or broken,
-                    broken=broken,
-                )
-                camera.last = (frames[row].pts_s, answer)
+
+def _look(track: _Track, frame: Frame) -> deque[UInt8Array]:
+    """What a track sees with a frame, each `[S, S, 3]`; where its window has moved, it forgets, and sees more."""
+    glance = track.gaze.look(frame.rgb)
+    if glance.moved:
+        track.rows.reset(track.row)
+    return deque((*glance.again, glance.rgb))
+
+
+def _run(batch: _Batch) -> None:
+    numbers = np.array([track.row for track in batch.tracks], np.intp)
+    output, finite = advance(batch.engine, batch.pictures, batch.tracks[0].rows, numbers)
+    for index, (work, track) in enumerate(zip(batch.works, batch.tracks, strict=True)):
+        if not batch.last[index]:
+            continue
+        warming, broken = not track.is_warm, not finite[index]
+        track.seen = 0 if broken else track.seen + 1
+        if broken:  # NaN in a state would never leave it again; and such a version must not take over
+            track.rows.reset(track.row)
+        if track is work.camera.answering:
+            work.answer = Answer(
+                spec=batch.engine.spec,
+                action=_unknown(output.action[index]) if broken else output.action[index],
+                forecast=_unknown(output.forecast[index]) if broken else output.forecast[index],
+                warming=warming or broken,
+                broken=broken,
+            )
+            work.camera.last = (work.frame.pts_s, work.answer)
 
 
 def relive(engine: InferenceEngine, again: Sequence[UInt8Array]) -> dict[str, FloatArray]:
@@ -212,17 +265,6 @@ def relive(engine: InferenceEngine, again: Sequence[UInt8Array]) -> dict[str, Fl
     for rgb in again:
         _, (state,) = engine.step(rgb[None], [state])
     return state
-
-
-def _relive_together(batch: _Batch, glances: Sequence[Glance]) -> None:
-    """The same for all cameras whose window has moved: after a power cut that may be every camera at once."""
-    moved = [(track, glance.again) for track, glance in zip(batch.tracks, glances, strict=True) if glance.moved]
-    for track, _ in moved:
-        track.rows.reset(track.row)
-    for at in range(max((len(again) for _, again in moved), default=0)):
-        some = [(track, again[at]) for track, again in moved if at < len(again)]
-        numbers = np.array([track.row for track, _ in some], np.intp)
-        advance(batch.engine, [rgb for _, rgb in some], batch.tracks[0].rows, numbers)
 
 
 def _view(spec: StudentSpec) -> str:

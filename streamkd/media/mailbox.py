@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from streamkd.types import Frame
 
 MOST_WAITING = 32
@@ -49,6 +51,7 @@ class MailboxSet:
         self._slots: dict[str, _Slot] = {}
         self._full = 0
         self._wanted: int | None = 1  # so many frames end the present wait
+        self._without: Collection[str] = ()  # not counting those of these cameras
         self._woken = False
 
     def put(self, frame: Frame) -> Frame | None:
@@ -83,24 +86,33 @@ class MailboxSet:
             self._woken = False
             return self._full > 0
 
-    def gather(self, timeout_s: float, wanted: int | None) -> None:
-        """Wait until frames of `wanted` cameras need the network; None: the whole time. `wake` does not end it."""
+    def gather(self, timeout_s: float, wanted: int | None, without: Collection[str] = ()) -> None:
+        """Wait until frames of `wanted` cameras need the network; None: the whole time. `wake` does not end it.
+
+        Args:
+            timeout_s: At most so long.
+            wanted: See above.
+            without: Cameras whose frames are not for the next `collect`.
+        """
         with self._changed:
-            self._wanted = wanted
+            self._wanted, self._without = wanted, without
             self._changed.wait_for(self._is_enough, timeout_s)
-            self._wanted = 1
+            self._wanted, self._without = 1, ()
 
     def _is_enough(self) -> bool:
         if self._wanted is None or self._full < self._wanted:
             return False
-        if self._wanted == 1:
+        if self._wanted == 1 and not self._without:
             return True
-        return sum(_needs_network(slot) for slot in self._slots.values() if slot.waiting) >= self._wanted
+        return sum(_needs_network(slot) for slot in self._waiting(self._without)) >= self._wanted
 
-    def oldest_s(self) -> float | None:
-        """When the frame that has waited longest was received; None if none waits."""
+    def _waiting(self, without: Collection[str]) -> list[_Slot]:
+        return [slot for name, slot in self._slots.items() if slot.waiting and name not in without]
+
+    def oldest_s(self, without: Collection[str] = ()) -> float | None:
+        """When the frame that has waited longest was received, not counting some cameras'; None if none waits."""
         with self._changed:
-            return min((slot.waiting[0].received_s for slot in self._slots.values() if slot.waiting), default=None)
+            return min((slot.waiting[0].received_s for slot in self._waiting(without)), default=None)
 
     def wake(self) -> None:
         """End the present (or the next) `wait` now."""
@@ -108,16 +120,16 @@ class MailboxSet:
             self._woken = True
             self._changed.notify()
 
-    def collect(self, most: int | None = None) -> list[Frame]:
+    def collect(self, most: int | None = None, without: Collection[str] = ()) -> list[Frame]:
         """Take the oldest waiting frame of every camera that has one, the one that has waited longest first.
 
         Args:
             most: Frames that need the network; what came later than these stays where it is. None: all.
+            without: Cameras whose frames stay where they are.
         """
         with self._changed:
-            full = [slot for slot in self._slots.values() if slot.waiting]
             frames = []
-            for slot in sorted(full, key=lambda slot: slot.waiting[0].received_s):
+            for slot in sorted(self._waiting(without), key=lambda slot: slot.waiting[0].received_s):
                 if most is not None:
                     most -= _needs_network(slot)
                     if most < 0:

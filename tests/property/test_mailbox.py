@@ -40,10 +40,11 @@ class Mailboxes(RuleBasedStateMachine):
             self.gone[camera_id].append(replaced.pts_s)
         self.put[camera_id].append(float(self.number))
 
-    @rule(most=st.none() | st.integers(1, 3))
-    def collect(self, most):
-        waiting = sum(self.boxes.counts(name).pending for name in CAMERAS)
-        frames = self.boxes.collect(most)
+    @rule(most=st.none() | st.integers(0, 3), without=st.sets(st.sampled_from(CAMERAS)))
+    def collect(self, most, without):
+        waiting = sum(self.boxes.counts(name).pending for name in CAMERAS if name not in without)
+        frames = self.boxes.collect(most, without)
+        assert without.isdisjoint(f.camera_id for f in frames)
         assert len(frames) == min(waiting, waiting if most is None else most)
         assert [f.received_s for f in frames] == sorted(f.received_s for f in frames)
         for f in frames:

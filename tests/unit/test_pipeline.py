@@ -35,6 +35,15 @@ def test_two_frames_of_one_camera_are_refused():
         pipeline().process([make_frame(pts_s=0.0), make_frame(pts_s=0.2)])
 
 
+def test_a_camera_s_next_frame_waits_until_it_has_its_result():
+    subject = pipeline()
+    subject.begin([make_frame(pts_s=0.0)])
+    with pytest.raises(ValueError, match="at most one frame"):
+        subject.begin([make_frame(pts_s=0.2)])
+    ((frame, result),) = subject.advance()
+    assert (frame.pts_s, result.pts_s, list(subject.in_work)) == (0.0, 0.0, [])
+
+
 def test_nothing_to_do_is_nothing_done():
     assert pipeline().process([]) == []
 

@@ -18,30 +18,39 @@ NOTHING = np.zeros((1, 1, 3), np.uint8)
 
 
 class Pipeline:
-    """Answers every frame."""
+    """Answers every frame in one run, but those of `slow`, which take as many as it says."""
 
-    def __init__(self, full_batch=None):
+    def __init__(self, full_batch=None, **slow):
         self.full_batch = full_batch
-        self.batches = []
+        self.slow = slow
+        self.batches = []  # cameras of each run
+        self.in_work = {}  # camera: frame, runs that it still takes
 
-    def process(self, frames):
-        self.batches.append([frame.camera_id for frame in frames])
-        return [
-            FrameResult(
-                camera_id=frame.camera_id,
-                segment=frame.segment,
-                pts_s=frame.pts_s,
-                warming=False,
-                scores={},
-                action="",
-                action_score=0.0,
-                forecast=(),
-                anomaly_score=None,
-                model_version="v",
-                repeated=frame.same_as_s is not None,
-            )
-            for frame in frames
-        ]
+    def begin(self, frames):
+        assert self.in_work.keys().isdisjoint(frame.camera_id for frame in frames)
+        self.in_work.update({frame.camera_id: (frame, self.slow.get(frame.camera_id, 1)) for frame in frames})
+
+    def advance(self):
+        self.batches.append(list(self.in_work))
+        done = [frame for frame, runs in self.in_work.values() if runs == 1]
+        self.in_work = {name: (frame, runs - 1) for name, (frame, runs) in self.in_work.items() if runs > 1}
+        return [(frame, answer(frame)) for frame in done]
+
+
+def answer(frame):
+    return FrameResult(
+        camera_id=frame.camera_id,
+        segment=frame.segment,
+        pts_s=frame.pts_s,
+        warming=False,
+        scores={},
+        action="",
+        action_score=0.0,
+        forecast=(),
+        anomaly_score=None,
+        model_version="v",
+        repeated=frame.same_as_s is not None,
+    )
 
 
 @pytest.fixture
@@ -163,6 +172,51 @@ def test_frames_that_show_nothing_new_take_no_place_in_a_batch(crowd):
     crowd.start()
     wait_for_batches(crowd, 2)
     assert crowd.pipeline.batches == [["x", "y", "z", "a", "b", "c", "d"], ["e"]]
+
+
+def test_where_there_is_room_a_frame_that_takes_more_runs_has_them_at_once(crowd):
+    crowd.pipeline, crowd.machine_load = Pipeline(4, b=3), 0.0
+    leave(crowd, "ab")
+    crowd.start()
+    wait_for_batches(crowd, 3)
+    leave(crowd, "c")
+    wait_for_batches(crowd, 4)
+    assert crowd.pipeline.batches == [["a", "b"], ["b"], ["b"], ["c"]]
+
+
+def test_where_there_is_none_it_shares_those_of_the_frames_after_it(crowd, monkeypatch):
+    monkeypatch.setattr(engine_loop, "_LONG_GATHER_S", 60.0)
+    crowd.pipeline = Pipeline(4, b=3)
+    leave(crowd, "abcdef")
+    crowd.start()
+    wait_for_batches(crowd, 1)
+    leave(crowd, "b")  # its next one, which has to wait
+    leave(crowd, "gh")
+    wait_for_batches(crowd, 2)
+    leave(crowd, "ij")
+    wait_for_batches(crowd, 3)
+    leave(crowd, "klm")
+    wait_for_batches(crowd, 4)
+    assert ["".join(sorted(run)) for run in crowd.pipeline.batches] == ["abcd", "befg", "bhij", "bklm"]
+
+
+def test_a_command_finds_no_frame_half_seen(crowd):
+    crowd.pipeline = Pipeline(2, b=9)
+    leave(crowd, "ab")
+    crowd.start()
+    wait_for_batches(crowd, 1)
+    leave(crowd, "c")
+    assert list(crowd.submit(lambda: crowd.pipeline.in_work).result(5.0)) == []
+    assert [seen(crowd, name) for name in "abc"] == [(1, 0)] * 3
+
+
+def test_the_end_leaves_no_frame_half_seen(crowd):
+    crowd.pipeline = Pipeline(2, b=9)
+    leave(crowd, "ab")
+    crowd.start()
+    wait_for_batches(crowd, 1)
+    crowd.stop()
+    assert seen(crowd, "b") == (1, 0)
 
 
 @pytest.mark.parametrize(("load", "machine", "expected_s"), [(0, 0, 0.01), (1, 0, 0.09), (0, 1, 0.09), (0.5, 0, 0.05)])

@@ -56,6 +56,25 @@ def test_a_camera_among_others_is_answered_as_its_clip_is_scored(clips):
         np.testing.assert_allclose(rows, score_clip(engine, clips[name]), atol=1e-6)
 
 
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_a_camera_is_answered_the_same_whoever_begins_while_it_sees_frames_again(clips, most):
+    engine = FakeEngine(_spec())
+    students = Students(engine)
+    left = {
+        name: [replace(make_frame(name, t / 5), rgb=clip[t]) for t in range(FRAMES)] for name, clip in clips.items()
+    }
+    said = {name: [] for name in clips}
+    while any(left.values()) or students.in_work:
+        free = [name for name, frames in left.items() if frames and name not in students.in_work]
+        free.sort(key=lambda name: -len(left[name]))  # who is behind
+        students.begin([left[name].pop(0) for name in free[: most - len(students.in_work)]])
+        for frame, answer in students.advance():
+            said[frame.camera_id].append(answer.action)
+    assert max(engine.batches) == most
+    for name, rows in said.items():
+        np.testing.assert_allclose(np.stack(rows), score_clip(FakeEngine(_spec()), clips[name]), atol=1e-6)
+
+
 class Counting(FakeEngine):
     """Counts the frames that the network was run on."""
 

@@ -13,7 +13,7 @@ from streamkd.types import DropReason
 from streamkd_service.runtime.histograms import BATCH_BOUNDS, LATENCY_BOUNDS_MS, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from streamkd.clock import Clock
     from streamkd.media.mailbox import MailboxSet
@@ -77,8 +77,11 @@ def gather_s(load: float, machine: float = 0.0) -> float:
         load: Share of the time that the loop is busy, 0 to 1.
         machine: Share of the machine's processors that are busy, with whatever, 0 to 1.
     """
-    fullness = max(_between(load, _CALM, _BUSY), _between(machine, _MACHINE_CALM, _MACHINE_BUSY))
-    return _SHORT_GATHER_S + (_LONG_GATHER_S - _SHORT_GATHER_S) * fullness
+    return _SHORT_GATHER_S + (_LONG_GATHER_S - _SHORT_GATHER_S) * _want_of_room(load, machine)
+
+
+def _want_of_room(load: float, machine: float) -> float:
+    return max(_between(load, _CALM, _BUSY), _between(machine, _MACHINE_CALM, _MACHINE_BUSY))
 
 
 def _between(value: float, low: float, high: float) -> float:
@@ -173,27 +176,42 @@ class EngineLoop:
                 if self.pipeline is None:
                     self._ended.wait(0.01)
                     continue
-                if not self._mailboxes.wait(_WAIT_S):
-                    continue
-                full_batch = self.pipeline.full_batch
-                self._gather(self._clock.monotonic_s(), full_batch)
-                frames = self._mailboxes.collect(full_batch)
-                if frames:
-                    busy_from_s = self._clock.monotonic_s()
-                    self._analyse(frames)
-                    ended_s = self._clock.monotonic_s()
-                    self._load.add(ended_s - busy_from_s, ended_s)
+                if self.pipeline.in_work or self._mailboxes.wait(_WAIT_S):
+                    self._run_batch(self.pipeline)
+            self._finish()
             self._run_commands()
         except Exception as error:  # noqa: BLE001 - the worker ends itself and says why
             self.failure = error
 
-    def _gather(self, now_s: float, full_batch: int | None) -> None:
+    def _run_batch(self, pipeline: Pipeline) -> None:
+        """Gather a batch, run it, and finish what is left of it, unless full batches are what makes room."""
+        in_work, most = pipeline.in_work, pipeline.full_batch
+        if most is not None:
+            most -= len(in_work)
+        self._gather(most, in_work)
+        frames = self._mailboxes.collect(most, in_work)
+        if not frames and not in_work:
+            return
+        busy_from_s = self._clock.monotonic_s()
+        pipeline.begin(self._in_time(frames, busy_from_s))
+        self._advance(pipeline)
+        if most is None or _want_of_room(self._load.share, self.machine_load) < 1.0:
+            self._finish()
+        ended_s = self._clock.monotonic_s()
+        self._load.add(ended_s - busy_from_s, ended_s)
+
+    def _gather(self, wanted: int | None, in_work: Collection[str]) -> None:
         """Let a batch gather behind its first frame, until it is full: a run for one frame costs half as much again."""
-        oldest_s = self._mailboxes.oldest_s()
-        waited_s = 0.0 if oldest_s is None else max(0.0, now_s - oldest_s)
+        oldest_s = self._mailboxes.oldest_s(in_work)
+        waited_s = 0.0 if oldest_s is None else max(0.0, self._clock.monotonic_s() - oldest_s)
         wait_s = gather_s(self._load.share, self.machine_load) - waited_s
         if wait_s > _LEAST_GATHER_S:
-            self._mailboxes.gather(wait_s, full_batch)
+            self._mailboxes.gather(wait_s, wanted, in_work)
+
+    def _finish(self) -> None:
+        """Give every frame in work its answer."""
+        while self.pipeline is not None and self.pipeline.in_work:
+            self._advance(self.pipeline)
 
     def _run_commands(self) -> None:
         while True:
@@ -202,33 +220,37 @@ class EngineLoop:
             except queue.Empty:
                 return
             try:
+                self._finish()
                 future.set_result(command())
             except Exception as error:  # noqa: BLE001 - belongs to whoever asked
                 future.set_exception(error)
 
-    def _analyse(self, frames: Sequence[Frame]) -> None:
-        assert self.pipeline is not None
-        began_s = self._clock.monotonic_s()
+    def _in_time(self, frames: Sequence[Frame], now_s: float) -> list[Frame]:
+        """Those that are to be analysed; the others are counted."""
         fresh = []
         for frame in frames:
             # What is caught up on is old by its nature; the mailbox bounds how much of it there is.
-            in_time = began_s - frame.received_s <= self.max_frame_age_s
+            in_time = now_s - frame.received_s <= self.max_frame_age_s
             if in_time or frame.caught_up or self._has_no_recent_answer(frame):
                 fresh.append(frame)
             else:
                 self._of(frame.camera_id).drop(DropReason.STALE)
-                self._latencies.append((began_s, (began_s - frame.received_s) * 1e3))
-        if not fresh:
+                self._latencies.append((now_s, (now_s - frame.received_s) * 1e3))
+        return fresh
+
+    def _advance(self, pipeline: Pipeline) -> None:
+        """One run for all frames in work, and what it says of those that are through."""
+        size, began_s = len(pipeline.in_work), self._clock.monotonic_s()
+        if not size:
             return
-        results = self.pipeline.process(fresh)
+        done = pipeline.advance()
         ended_s = self._clock.monotonic_s()
         self.inference_ms.observe((ended_s - began_s) * 1e3)
-        self.batch_size.observe(len(fresh))
-        by_camera = {frame.camera_id: frame for frame in fresh}
-        for result in results:
-            self._remember(by_camera[result.camera_id], result, ended_s)
-        if self._on_results is not None:
-            self._on_results(fresh, results)
+        self.batch_size.observe(size)
+        for frame, result in done:
+            self._remember(frame, result, ended_s)
+        if done and self._on_results is not None:
+            self._on_results([frame for frame, _ in done], [result for _, result in done])
 
     def _has_no_recent_answer(self, frame: Frame) -> bool:
         """Of a still scene, or a camera slowed to keyframes, one frame dropped would be seconds without an answer."""
