@@ -11,14 +11,18 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 pytest.importorskip("nncf", reason="needs the train extra")
 
+from streamkd.distill.bench.data import thin
 from streamkd.distill.bench.full import FullBudget
-from streamkd.distill.bench.results import read_results
+from streamkd.distill.bench.results import append, read_results
+from streamkd.distill.bench.rows import QUICK_CLIPS
 from streamkd.distill.bench.runner import BenchRequest, run_bench
 from streamkd.distill.export import int8_model
 from streamkd.distill.features import FeatureSet
 from streamkd.distill.quantise import Int8Trunk, refit_recipe
 from streamkd.distill.recipe import Recipe
 from streamkd.distill.run import head_logits
+from streamkd.errors import InputError
+from streamkd.evaluate.dataset import read_dataset
 from streamkd.models.student import Student, student_spec
 from tests.conftest import REPOSITORY
 
@@ -114,6 +118,16 @@ def test_the_quick_benchmark_ends_with_a_report_and_goes_on_where_it_was(request
     run_bench(request_, silent, pytest.fail)
     assert request_.results.read_bytes() == before
     assert json.loads(before.splitlines()[0])["type"] == "data"
+
+
+@pytest.mark.parametrize(("known", "whose"), [(0, "other clips"), (QUICK_CLIPS, "another teacher")])
+def test_results_of_something_else_are_refused_before_anything_is_computed(request_, tmp_path, known, whose):
+    given = replace(request_, results=tmp_path / "results.jsonl", cache=tmp_path / "cache")
+    files = [record.file for record in thin(read_dataset(request_.data), QUICK_CLIPS)][:known]
+    lists = {name: [] for name in ("positive", "sources", "folds", "seconds", "teacher")}
+    append(given.results, {"type": "data", "files": files, "teacher_name": "x", "shortcut_roc_auc": None, **lists})
+    with pytest.raises(InputError, match=whose):
+        run_bench(given, lambda what, _: pytest.fail(what), pytest.fail)
 
 
 @pytest.mark.slow

@@ -219,8 +219,8 @@ class EngineLoop:
                 command, future = self._commands.get_nowait()
             except queue.Empty:
                 return
+            self._finish()
             try:
-                self._finish()
                 future.set_result(command())
             except Exception as error:  # noqa: BLE001 - belongs to whoever asked
                 future.set_exception(error)

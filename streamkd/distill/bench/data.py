@@ -117,6 +117,7 @@ def load_bench_data(
     at_most: int | None = None,
     long_s: float = 600.0,
     samples: int = 300,
+    accept: Callable[[Sequence[ClipRecord]], None] = lambda _: None,
 ) -> BenchData:
     """Read a folder of labelled clips and compute, or find in the cache, what the rows need.
 
@@ -131,12 +132,14 @@ def load_bench_data(
         at_most: Clips, spread over sources and labels; None: all of them.
         long_s: Length of the long streams.
         samples: Frames that each int8 trunk is calibrated on.
+        accept: Sees the clips before anything is computed for them; what it raises ends the call.
 
     Raises:
         InputError: There are fewer than four folds by source: the teacher could not be cross-fitted twice.
     """
     frames = FrameCache(cache / "frames")
     clips = _read(data, frames, warn, background, at_most)
+    accept(clips.records)
     student = new_student(clips.classes)
     plain = [plain_frames(frames, r, student.spec) for r in clips.records]
     settings = (AUGMENT_VERSION, variants, SEED, clips.folds, long_s, samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from streamkd.distill.bench.data import BenchData
     from streamkd.distill.signals import TeacherSignals
+    from streamkd.evaluate.dataset import ClipRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def run_bench(request: BenchRequest, progress: Callable[[str, float], None], war
         at_most=QUICK_CLIPS if request.quick else None,
         long_s=request.long_s,
         samples=request.samples,
+        accept=partial(_check_results, request),
     )
     folds = tuple(sorted(set(data.folds)))[: 1 if request.quick else None]
     given = None if request.teacher is None else _bundle_signals(request.teacher, request, data, progress, warn)
@@ -160,19 +163,29 @@ def best_rows(results: Results, count: int = 2) -> tuple[str, ...]:
     return tuple(row.name for row in able[:count])
 
 
-def _prepare(request: BenchRequest, bench: Bench, data: BenchData) -> Results:
-    results = read_results(request.results)
-    name = DESCRIPTION if request.teacher is None else request.teacher.name
-    if results.facts is None:
-        shortcut = shortcut_auc(data.records, data.classes[0])
-        append(request.results, facts_of(data, bench.teacher_scores(), name, shortcut, 5.0))
-        return read_results(request.results)
-    same_clips = results.facts.files == tuple(record.file for record in data.records)
-    if not same_clips or results.facts.teacher_name != name:
+def _check_results(request: BenchRequest, records: Sequence[ClipRecord]) -> None:
+    """Results of other clips or another teacher are refused before minutes are spent on these."""
+    facts = read_results(request.results).facts
+    if facts is None:
+        return
+    same_clips = facts.files == tuple(record.file for record in records)
+    if not same_clips or facts.teacher_name != _teacher_name(request):
         raise InputError(
             f"{request.results} holds results of {'another teacher' if same_clips else 'other clips'}.",
             hint="Name another file with --results.",
         )
+
+
+def _teacher_name(request: BenchRequest) -> str:
+    return DESCRIPTION if request.teacher is None else request.teacher.name
+
+
+def _prepare(request: BenchRequest, bench: Bench, data: BenchData) -> Results:
+    results = read_results(request.results)
+    if results.facts is None:
+        shortcut = shortcut_auc(data.records, data.classes[0])
+        append(request.results, facts_of(data, bench.teacher_scores(), _teacher_name(request), shortcut, 5.0))
+        return read_results(request.results)
     return results
 
 
