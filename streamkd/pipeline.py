@@ -91,10 +91,15 @@ class Pipeline:
     # --- frames ----------------------------------------------------------------------------------------------------
 
     def process(self, frames: Sequence[Frame]) -> list[FrameResult]:
-        """Analyse due frames, at most one of each camera, in one batch.
+        """Analyse due frames, at most one of each camera: `begin`, and `advance` as often as it takes.
 
         A frame of a camera that is not (any more) here is left out; the other results keep the order of `frames`.
+
+        Raises:
+            ValueError: Two are of one camera, or some camera is in work.
         """
+        if self.in_work:
+            raise ValueError("others are in work, whose results would be lost")
         self.begin(frames)
         results: dict[str, FrameResult] = {}
         while self.in_work:
@@ -103,7 +108,10 @@ class Pipeline:
 
     @property
     def in_work(self) -> Collection[str]:
-        """Cameras whose frame has no result yet; until it has, take no other frame of them, and change nothing."""
+        """Cameras whose frame has no result yet, a live view.
+
+        Until it has, no other frame of theirs may begin, and they and the model stay as they are.
+        """
         return self._students.in_work
 
     def begin(self, frames: Sequence[Frame]) -> None:

@@ -34,9 +34,9 @@ _OUTCOMES = tuple(status.value for status in RefreshStatus if status is not Refr
 
 _HISTOGRAMS = {  # name of the totals: name of the metric, what it measures, factor to the metric's unit
     "decode_ms": ("decode_seconds", "Time to decode and convert one due frame.", 1e-3),
-    "inference_ms": ("inference_seconds", "Time of one step of the student for a batch.", 1e-3),
+    "inference_ms": ("inference_seconds", "Time of one run of the student, for all cameras in it.", 1e-3),
     "end_to_end_ms": ("end_to_end_seconds", "Time from the arrival of a frame's packet to its result.", 1e-3),
-    "batch_size": ("batch_size", "Cameras answered in one step.", 1.0),
+    "batch_size": ("batch_size", "Cameras in one run of the student.", 1.0),
 }
 
 

@@ -95,8 +95,7 @@ class Students:
     """Steps all cameras through their versions; driven by one thread.
 
     `begin` takes frames, `advance` runs the network once on the next picture of each. A frame whose window has moved
-    takes several runs, because its camera sees the last frames again: others may begin between these. Call nothing
-    else before all have their answers.
+    takes several runs, because its camera sees the last frames again: others may begin between these.
 
     Args:
         engine: The version that answers until `swap`; warm.
@@ -132,7 +131,10 @@ class Students:
 
         Raises:
             ConflictError: It wants other frames than the cameras' readers make.
+            ValueError: A camera is in work.
         """
+        if self._works:
+            raise ValueError("a model is not swapped while frames are in work")
         old, new = self._target.spec, engine.spec
         if (old.view_size, old.keeps_aspect, old.rate_hz) != (new.view_size, new.keeps_aspect, new.rate_hz):
             raise ConflictError(
@@ -155,7 +157,13 @@ class Students:
         return self._target.full_batch if isinstance(self._target, RowEngine) else None
 
     def discard(self, camera_id: str) -> None:
-        """Throw a camera's state away; its next frame starts anew, on the target version."""
+        """Throw a camera's state away; its next frame starts anew, on the target version.
+
+        Raises:
+            ValueError: It is in work.
+        """
+        if camera_id in self._works:
+            raise ValueError(f"camera {camera_id} is in work")
         camera = self._cameras.pop(camera_id, None)
         if camera is not None:
             _drop(camera.answering)
@@ -163,7 +171,7 @@ class Students:
 
     @property
     def in_work(self) -> Collection[str]:
-        """Cameras whose frame has no answer yet."""
+        """Cameras whose frame has no answer yet; a live view."""
         return self._works.keys()
 
     def begin(self, frames: Sequence[Frame]) -> None:
@@ -196,17 +204,12 @@ class Students:
         for batch in batches.values():
             _run(batch)
         done = [work for work in self._works.values() if not any(pictures for _, pictures in work.unseen)]
+        answers: list[tuple[Frame, Answer]] = []
         for work in done:
             del self._works[work.frame.camera_id]
-        return [(work.frame, work.answer) for work in done if work.answer is not None]
-
-    def step(self, frames: Sequence[Frame]) -> list[Answer]:
-        """`begin`, and `advance` as often as it takes; answers in the order of `frames`."""
-        self.begin(frames)
-        answers: dict[str, Answer] = {}
-        while self._works:
-            answers.update((frame.camera_id, answer) for frame, answer in self.advance())
-        return [answers[frame.camera_id] for frame in frames]
+            assert work.answer is not None
+            answers.append((work.frame, work.answer))
+        return answers
 
     def _ready(self, camera_id: str) -> _Camera:
         """The camera with the tracks that shall see its next frame."""

@@ -118,3 +118,14 @@ def test_segments_of_a_later_reader_are_new():
     boxes.put(frame("a", 1, segment=4))
     boxes.remove("a")
     assert (boxes.next_segment("a"), boxes.next_segment("b")) == (5, 0)
+
+
+def test_gathering_does_not_count_cameras_whose_frames_are_not_for_this_batch():
+    boxes = MailboxSet()
+    for name in "ab":
+        boxes.put(frame(name, 1))
+    timer = threading.Timer(0.1, lambda: boxes.put(frame("c", 5)))
+    timer.start()
+    boxes.gather(5.0, 2, without={"a"})
+    assert boxes.oldest_s(without={"a", "b"}) == 5.0
+    timer.join()

@@ -40,6 +40,8 @@ def test_a_camera_s_next_frame_waits_until_it_has_its_result():
     subject.begin([make_frame(pts_s=0.0)])
     with pytest.raises(ValueError, match="at most one frame"):
         subject.begin([make_frame(pts_s=0.2)])
+    with pytest.raises(ValueError, match="others are in work"):
+        subject.process([])
     ((frame, result),) = subject.advance()
     assert (frame.pts_s, result.pts_s, list(subject.in_work)) == (0.0, 0.0, [])
 

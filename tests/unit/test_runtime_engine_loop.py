@@ -24,6 +24,7 @@ class Pipeline:
         self.full_batch = full_batch
         self.slow = slow
         self.batches = []  # cameras of each run
+        self.began_s = []
         self.in_work = {}  # camera: frame, runs that it still takes
 
     def begin(self, frames):
@@ -31,6 +32,7 @@ class Pipeline:
         self.in_work.update({frame.camera_id: (frame, self.slow.get(frame.camera_id, 1)) for frame in frames})
 
     def advance(self):
+        self.began_s.append(time.monotonic())
         self.batches.append(list(self.in_work))
         done = [frame for frame, runs in self.in_work.values() if runs == 1]
         self.in_work = {name: (frame, runs - 1) for name, (frame, runs) in self.in_work.items() if runs > 1}
@@ -200,14 +202,38 @@ def test_where_there_is_none_it_shares_those_of_the_frames_after_it(crowd, monke
     assert ["".join(sorted(run)) for run in crowd.pipeline.batches] == ["abcd", "befg", "bhij", "bklm"]
 
 
+def test_a_batch_that_is_not_full_is_finished_at_once_however_busy_the_machine(crowd, monkeypatch):
+    monkeypatch.setattr(engine_loop, "_LONG_GATHER_S", 1.0)
+    crowd.pipeline = Pipeline(4, b=4)
+    leave(crowd, "ab")
+    crowd.start()
+    wait_for_batches(crowd, 4)
+    first_s, *others_s = crowd.pipeline.began_s
+    assert crowd.pipeline.batches == [["a", "b"], ["b"], ["b"], ["b"]]
+    assert others_s[-1] - first_s < 1.0  # not even one gathering
+
+
 def test_a_command_finds_no_frame_half_seen(crowd):
     crowd.pipeline = Pipeline(2, b=9)
     leave(crowd, "ab")
     crowd.start()
     wait_for_batches(crowd, 1)
-    leave(crowd, "c")
     assert list(crowd.submit(lambda: crowd.pipeline.in_work).result(5.0)) == []
-    assert [seen(crowd, name) for name in "abc"] == [(1, 0)] * 3
+    assert [seen(crowd, name) for name in "ab"] == [(1, 0)] * 2
+
+
+def test_a_pipeline_that_fails_ends_the_loop_and_says_why(crowd, monkeypatch):
+    crowd.pipeline = Pipeline(2, b=9)
+    leave(crowd, "ab")
+    crowd.start()
+    wait_for_batches(crowd, 1)
+    monkeypatch.setattr(crowd.pipeline, "advance", lambda: 1 / 0)
+    crowd.submit(lambda: None)
+    end_s = time.monotonic() + 5.0
+    while crowd.failure is None:
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+    assert isinstance(crowd.failure, ZeroDivisionError)
 
 
 def test_the_end_leaves_no_frame_half_seen(crowd):

@@ -31,16 +31,25 @@ def _views(place):
     return views
 
 
+def step(students, frames):
+    """Answers in the order of `frames`."""
+    students.begin(frames)
+    answers = {}
+    while students.in_work:
+        answers.update((frame.camera_id, answer) for frame, answer in students.advance())
+    return [answers[frame.camera_id] for frame in frames]
+
+
 def _played(students, clips):
     """Camera i begins at step i; `[T, C]` of each."""
     said = {name: [] for name in clips}
-    for step in range(FRAMES + len(clips)):
+    for at in range(FRAMES + len(clips)):
         frames = [
-            replace(make_frame(name, (step - begin) / 5), rgb=clip[step - begin])
+            replace(make_frame(name, (at - begin) / 5), rgb=clip[at - begin])
             for begin, (name, clip) in enumerate(clips.items())
-            if 0 <= step - begin < FRAMES
+            if 0 <= at - begin < FRAMES
         ]
-        for frame, answer in zip(frames, students.step(frames) if frames else [], strict=True):
+        for frame, answer in zip(frames, step(students, frames), strict=True):
             said[frame.camera_id].append(answer.action)
     return {name: np.stack(rows) for name, rows in said.items()}
 
@@ -88,8 +97,8 @@ class Counting(FakeEngine):
 def test_a_frame_that_shows_what_the_last_one_did_gets_its_answer_again():
     engine = Counting(_spec(focus=None))
     students = Students(engine)
-    seen = [students.step([make_frame("a", n / 5)])[0] for n in range(6)][-1]
-    (again,) = students.step([replace(make_frame("a", 2.0), same_as_s=1.0)])
+    seen = [step(students, [make_frame("a", n / 5)])[0] for n in range(6)][-1]
+    (again,) = step(students, [replace(make_frame("a", 2.0), same_as_s=1.0)])
     assert (engine.frames, again.repeated, seen.repeated) == (6, True, False)
     np.testing.assert_array_equal(again.action, seen.action)
 
@@ -98,8 +107,8 @@ def test_the_other_cameras_of_a_batch_go_on():
     engine = Counting(_spec(focus=None))
     students = Students(engine)
     for n in range(6):
-        students.step([make_frame("a", n / 5), make_frame("b", n / 5)])
-    answers = students.step([replace(make_frame("a", 2.0), same_as_s=1.0), make_frame("b", 1.2)])
+        step(students, [make_frame("a", n / 5), make_frame("b", n / 5)])
+    answers = step(students, [replace(make_frame("a", 2.0), same_as_s=1.0), make_frame("b", 1.2)])
     assert (engine.frames, [answer.repeated for answer in answers]) == (13, [True, False])
 
 
@@ -108,14 +117,14 @@ def test_where_the_last_answer_does_not_hold_the_student_looks(why):
     engine = Counting(_spec(focus=None))
     students = Students(engine)
     for n in range(3 if why == "it is warming" else 6):
-        students.step([make_frame("a", n / 5)])
+        step(students, [make_frame("a", n / 5)])
     same_as_s = {"another frame was the last": 0.8, "it is warming": 0.4}.get(why, 1.0)
     if why == "the state was discarded":
         students.discard("a")
     if why == "a swap":
         students.swap(FakeEngine(_spec("tiny-2", focus=None)))
     before = engine.frames
-    (answer,) = students.step([replace(make_frame("a", 2.0), same_as_s=same_as_s)])
+    (answer,) = step(students, [replace(make_frame("a", 2.0), same_as_s=same_as_s)])
     assert (engine.frames - before, answer.repeated) == (1, False)
 
 
@@ -123,7 +132,7 @@ def test_cameras_that_look_elsewhere_at_once_see_their_last_frames_in_one_batch(
     engine = FakeEngine(_spec())
     students = Students(engine)
     for t in range(FOCUS.settle_frames):
-        students.step([replace(make_frame(name, t / 5), rgb=clip[t]) for name, clip in clips.items()])
+        step(students, [replace(make_frame(name, t / 5), rgb=clip[t]) for name, clip in clips.items()])
     assert engine.batches == [len(clips)] * (2 * FOCUS.settle_frames - 1)
 
 
@@ -134,11 +143,41 @@ def test_during_a_swap_the_next_version_settles_its_own_gaze(clips):
     for t in range(FRAMES):
         if t == 4:
             students.swap(second)
-        said.append(students.step([replace(make_frame("cam", t / 5), rgb=clip[t])])[0])
+        said.append(step(students, [replace(make_frame("cam", t / 5), rgb=clip[t])])[0])
     alone = score_clip(second, clip[4:])
     swapped = [t for t in range(FRAMES) if said[t].spec is second.spec]
     assert swapped[0] == 4 + second.spec.warmup_frames
     np.testing.assert_allclose([said[t].action for t in swapped], alone[swapped[0] - 4 :], atol=1e-6)
+
+
+def test_a_swap_is_the_same_whoever_begins_while_others_see_frames_again(clips):
+    first, second = FakeEngine(_spec()), FakeEngine(_spec("tiny-2"), bias=0.5)
+    together, apart = Students(first), Students(first)
+    said = {name: [] for name in clips}
+    expected = {name: [] for name in clips}
+    for t in range(FRAMES):
+        if t == 4:
+            together.swap(second)
+            apart.swap(second)
+        frames = [replace(make_frame(name, t / 5), rgb=clip[t]) for name, clip in clips.items()]
+        for frame, answer in zip(frames, step(together, frames), strict=True):
+            expected[frame.camera_id].append((answer.spec.version, answer.action))
+        while frames or apart.in_work:
+            apart.begin([frames.pop() for _ in range(min(len(frames), 2))])
+            for frame, answer in apart.advance():
+                said[frame.camera_id].append((answer.spec.version, answer.action))
+    for name, rows in expected.items():
+        assert [version for version, _ in said[name]] == [version for version, _ in rows]
+        np.testing.assert_allclose([a for _, a in said[name]], [a for _, a in rows], atol=1e-6)
+
+
+def test_cameras_in_work_and_their_model_stay_as_they_are():
+    students = Students(FakeEngine(_spec(focus=None)))
+    students.begin([make_frame("a", 0.0)])
+    with pytest.raises(ValueError, match="in work"):
+        students.discard("a")
+    with pytest.raises(ValueError, match="in work"):
+        students.swap(FakeEngine(_spec("tiny-2", focus=None)))
 
 
 def test_a_version_without_a_gaze_cannot_take_over_from_one_with_a_gaze():

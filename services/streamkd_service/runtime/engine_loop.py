@@ -185,20 +185,17 @@ class EngineLoop:
 
     def _run_batch(self, pipeline: Pipeline) -> None:
         """Gather a batch, run it, and finish what is left of it, unless full batches are what makes room."""
-        in_work, most = pipeline.in_work, pipeline.full_batch
-        if most is not None:
-            most -= len(in_work)
+        in_work, full = pipeline.in_work, pipeline.full_batch
+        most = None if full is None else full - len(in_work)
         self._gather(most, in_work)
         frames = self._mailboxes.collect(most, in_work)
         if not frames and not in_work:
             return
-        busy_from_s = self._clock.monotonic_s()
-        pipeline.begin(self._in_time(frames, busy_from_s))
-        self._advance(pipeline)
-        if most is None or _want_of_room(self._load.share, self.machine_load) < 1.0:
+        is_full = most is not None and sum(frame.same_as_s is None for frame in frames) >= most
+        self._advance(pipeline, self._in_time(frames, self._clock.monotonic_s()))
+        # In a batch that others do not fill, what is seen again would be as many runs for one picture, only later.
+        if not is_full or _want_of_room(self._load.share, self.machine_load) < 1.0:
             self._finish()
-        ended_s = self._clock.monotonic_s()
-        self._load.add(ended_s - busy_from_s, ended_s)
 
     def _gather(self, wanted: int | None, in_work: Collection[str]) -> None:
         """Let a batch gather behind its first frame, until it is full: a run for one frame costs half as much again."""
@@ -214,12 +211,9 @@ class EngineLoop:
             self._advance(self.pipeline)
 
     def _run_commands(self) -> None:
-        while True:
-            try:
-                command, future = self._commands.get_nowait()
-            except queue.Empty:
-                return
+        while not self._commands.empty():  # nobody else takes any
             self._finish()
+            command, future = self._commands.get_nowait()
             try:
                 future.set_result(command())
             except Exception as error:  # noqa: BLE001 - belongs to whoever asked
@@ -238,13 +232,16 @@ class EngineLoop:
                 self._latencies.append((now_s, (now_s - frame.received_s) * 1e3))
         return fresh
 
-    def _advance(self, pipeline: Pipeline) -> None:
-        """One run for all frames in work, and what it says of those that are through."""
-        size, began_s = len(pipeline.in_work), self._clock.monotonic_s()
+    def _advance(self, pipeline: Pipeline, frames: Sequence[Frame] = ()) -> None:
+        """One run for these frames and all that are in work, and what it says of those that are through."""
+        began_s = self._clock.monotonic_s()
+        pipeline.begin(frames)
+        size = len(pipeline.in_work)
         if not size:
             return
         done = pipeline.advance()
         ended_s = self._clock.monotonic_s()
+        self._load.add(ended_s - began_s, ended_s)
         self.inference_ms.observe((ended_s - began_s) * 1e3)
         self.batch_size.observe(size)
         for frame, result in done:
