@@ -20,6 +20,9 @@ import pytest
 from pydantic import SecretStr
 
 from streamkd.config import CameraConfig
+from streamkd.media.mailbox import MailboxSet
+from streamkd.types import Frame
+from tests.ports import free_port
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
@@ -117,14 +120,6 @@ def make_sound(path: Path, *, seconds: float = 1.0) -> Path:
 
 
 # --- servers -------------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @cache
@@ -284,6 +279,18 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0, what: str
             raise AssertionError(f"not within {timeout_s} s: {what or condition}")
         time.sleep(0.01)
     return time.monotonic() - began_s
+
+
+class KeptMailboxes(MailboxSet):
+    """Mailboxes that remember every frame that is left: what a reader gave, and when, whoever empties them how fast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[tuple[float, Frame]] = []  # monotonic time, frame
+
+    def put(self, frame: Frame) -> Frame | None:
+        self.given.append((time.monotonic(), frame))
+        return super().put(frame)
 
 
 def camera(url: str, camera_id: str = "cam", **settings: object) -> CameraConfig:

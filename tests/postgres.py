@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 _PASSWORD = "p@ss/word"
 _ADMIN = "streamkd"
@@ -74,7 +75,7 @@ def postgres_server() -> Iterator[PostgresServer]:
             timeout=60,
             **user,
         )
-        port = _free_port()
+        port = free_port()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": port,
@@ -95,12 +96,6 @@ def postgres_server() -> Iterator[PostgresServer]:
             process.send_signal(signal.SIGINT)  # fast shutdown: it ends its clients
             process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(process: subprocess.Popen, server: PostgresServer, log: Path, timeout_s: float = 30.0) -> None:

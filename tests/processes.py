@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 import yaml
 
 from streamkd_service.client import ApiClient
+from tests.ports import free_port
 
 RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -46,12 +46,6 @@ def sample(page: str, name: str, **labels: str) -> float:
         for found in family.samples
         if found.name == name and labels.items() <= found.labels.items()
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def has_rtsp_server() -> bool:

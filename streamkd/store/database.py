@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,13 @@ def sole_use(url: str) -> Iterator[bool]:
             database.translated("open"),
             database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
         ):
-            yield bool(connection.scalar(select(func.pg_try_advisory_lock(_SERVICE_LOCK))))
+            held = bool(connection.scalar(select(func.pg_try_advisory_lock(_SERVICE_LOCK))))
+            try:
+                yield held
+            finally:
+                if held:  # else it is free only when the server has noticed that the connection is gone
+                    with suppress(SQLAlchemyError):
+                        connection.execute(select(func.pg_advisory_unlock(_SERVICE_LOCK)))
     finally:
         database.close()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -27,6 +26,7 @@ from streamkd.types import CameraState, CameraStatus
 from streamkd_service.metrics import ServiceMetrics
 from streamkd_service.runtime.histograms import BATCH_BOUNDS, LATENCY_BOUNDS_MS, Histogram
 from streamkd_service.runtime.ports import CameraTotals, CameraView, SystemView, WorkerTotals, WorkerView
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None or shutil.which("promtool") is None,
@@ -70,6 +70,14 @@ class Scraped:
             found = self.query(expression)
         return found[0][1] if found else None
 
+    def first(self, expression, timeout_s=10.0):
+        """The query's first value, as soon as there is one: after a scrape that failed there is none for a moment."""
+        deadline_s = time.monotonic() + timeout_s
+        while not (found := self.query(expression)):
+            assert time.monotonic() < deadline_s, f"no value: {expression}"
+            time.sleep(0.1)
+        return found[0][1]
+
     def wait_for_alert(self, name, timeout_s=20.0):
         """Poll until the alert is pending or firing for this test's camera."""
         deadline_s = time.monotonic() + timeout_s
@@ -80,12 +88,6 @@ class Scraped:
                     return alert
             time.sleep(0.1)
         raise AssertionError(f"{name} never came")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +213,7 @@ def test_histograms_give_quantiles(scraped):
     fill(scraped.metrics, scraped.camera)
     scraped.metrics.fold([totals_of(scraped.camera, "e1", 57)])
     scraped.wait_for("streamkd_end_to_end_seconds_count", 57)
-    median = scraped.query("histogram_quantile(0.5, streamkd_end_to_end_seconds_bucket)")[0][1]
+    median = scraped.first("histogram_quantile(0.5, streamkd_end_to_end_seconds_bucket)")
     assert 0.01 <= median <= 0.02
 
 

@@ -27,11 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def recording(tmp_path_factory: pytest.TempPathFactory, demo_clips: Path) -> Path:
-    """Two minutes of real surveillance footage, two scenes in turn."""
+    """Real surveillance footage, two scenes in turn; so long that no camera comes to its end while tests look on."""
     from streamkd.media.prepare import join_clips
 
     path = tmp_path_factory.mktemp("recordings") / "street.mp4"
-    join_clips([demo_clips / "clips" / name for name in ("fi001.mp4", "nofi001.mp4")], path, min_duration_s=120.0)
+    join_clips([demo_clips / "clips" / name for name in ("fi001.mp4", "nofi001.mp4")], path, min_duration_s=600.0)
     return path
 
 
@@ -69,7 +69,7 @@ def silent_port() -> Iterator[int]:
     listener.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # two cameras are analysed all the time: not beside the tests of other files
 def service(
     tmp_path_factory: pytest.TempPathFactory, rtsp: RtspServer, silent_port: int, alarming_bundle: Path
 ) -> Iterator[Service]:

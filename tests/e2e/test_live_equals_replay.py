@@ -64,6 +64,8 @@ def pairs(rtsp: RtspServer, recording: Path) -> list[tuple[FrameResult, FrameRes
         if abs(frame.pts_s - wanted_s) <= SAME_PTS_S:
             frames.append(frame)
             wanted_s = next(times, float("inf"))
+        if frame.pts_s > live[-1].pts_s + SAME_PTS_S:
+            break
     replayed = collect(analyse_frames(frames, engine, camera, EventsConfig())).results
     assert len(replayed) == len(live) >= FRAMES // 2
     return list(zip(live, replayed, strict=True))

@@ -19,7 +19,7 @@ from streamkd.media.reader import CameraReader
 from streamkd.media.reconnect import BackOff
 from streamkd.media.source import DecodedFrame, open_camera
 from streamkd.types import CameraState, FailureReason
-from tests.media import camera, make_clip, number_of, wait_until
+from tests.media import KeptMailboxes, camera, make_clip, number_of, wait_until
 
 QUICK = BackOff(base_s=0.2, cap_s=0.2)
 
@@ -44,7 +44,7 @@ def web(tmp_path_factory):
 
 @contextlib.contextmanager
 def reading(url, **settings):
-    boxes = MailboxSet()
+    boxes = KeptMailboxes()
     reader = CameraReader(camera(url, **settings), boxes, 5.0, 32, back_off=QUICK)
     reader.start()
     try:
@@ -54,9 +54,9 @@ def reading(url, **settings):
 
 
 def take(boxes, count, timeout_s=10.0):
-    frames = []
-    wait_until(lambda: len(frames.extend(boxes.collect()) or frames) >= count, timeout_s)
-    return frames
+    """The first frames that the reader gave."""
+    wait_until(lambda: len(boxes.given) >= count, timeout_s)
+    return [frame for _, frame in boxes.given[:count]]
 
 
 def test_a_file_is_played_at_its_own_pace_again_and_again(tmp_path):
@@ -100,7 +100,7 @@ def test_status_and_snapshot(tmp_path):
 
 def test_a_later_reader_of_a_camera_uses_new_segments(tmp_path):
     url = str(make_clip(tmp_path / "c.mp4", frames=30))
-    boxes = MailboxSet()
+    boxes = KeptMailboxes()
     segments = []
     for _ in range(2):
         reader = CameraReader(camera(url), boxes, 5.0, 32)
@@ -108,6 +108,7 @@ def test_a_later_reader_of_a_camera_uses_new_segments(tmp_path):
         segments.append(take(boxes, 1)[0].segment)
         reader.stop()
         boxes.remove("cam")
+        boxes.given.clear()
     assert segments == [0, 1]
 
 

@@ -14,7 +14,8 @@ from streamkd.media.failures import Target, open_failure
 from streamkd.media.pieces import continues_picture
 from streamkd.media.source import SourceKind, kind_of, open_camera, open_recording
 from streamkd.types import FailureReason
-from tests.media import camera, free_port, make_clip, make_sound, silent_server
+from tests.media import camera, make_clip, make_sound, silent_server
+from tests.ports import free_port
 
 CLOCK = SystemClock()
 SECRET = "s3cret"
@@ -102,7 +103,7 @@ def test_refused():
 
 
 def test_an_unknown_name():
-    error = failure("rtsp://camera.invalid/s")
+    error = failure("rtsp://camera.invalid/s", open_timeout_s=60.0)  # a resolver may take seconds
     assert error.reason is FailureReason.UNREACHABLE
 
 

@@ -121,6 +121,7 @@ def crowd():
     """A loop whose batches hold four, and gather for as long as they may; not started."""
     made = EngineLoop(MailboxSet(), Outbox(), SystemClock())
     made.pipeline, made.machine_load = Pipeline(full_batch=4), 1.0
+    made.max_frame_age_s = 60.0
     yield made
     made.stop()
 
@@ -228,6 +229,7 @@ def test_a_pipeline_that_fails_ends_the_loop_and_says_why(crowd, monkeypatch):
     crowd.start()
     wait_for_batches(crowd, 1)
     monkeypatch.setattr(crowd.pipeline, "advance", lambda: 1 / 0)
+    leave(crowd, "c")
     crowd.submit(lambda: None)
     end_s = time.monotonic() + 5.0
     while crowd.failure is None:

@@ -205,7 +205,9 @@ def _measure(
 def _mark(server: CameraServer, live: LiveWorkers) -> Mark:
     totals, rss = live.totals(), live.rss_bytes()
     cpu_s, server_cpu_s, idle_s = live.cpu_s(), server.cpu_s(), psutil.cpu_times().idle
-    return Mark(time.monotonic(), cpu_s, server_cpu_s, idle_s, totals, server.sent_ticks(), rss)
+    asked_s = time.monotonic()
+    sent_ticks = server.sent_ticks()
+    return Mark((asked_s + time.monotonic()) / 2, cpu_s, server_cpu_s, idle_s, totals, sent_ticks, rss)
 
 
 def judge(options: StreamsOptions, workers: int, rate_hz: float, taken: Taken) -> StreamsResult:
