@@ -169,6 +169,10 @@ class WorkersConfig(_Section):
         le=256,
         description="worker processes on each node; null: one for every 12 cameras, at most one a processor",
     )
+    pin: bool = Field(
+        default=True,
+        description="where a node has one worker a processor, each stays on its own (unless `student.threads` is more)",
+    )
     ray_address: str | None = Field(default=None, description="null: a private local Ray session")
 
 

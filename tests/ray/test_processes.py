@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -102,6 +103,20 @@ def test_the_service_ends_and_says_so_when_ray_dies(service):
         _, left = psutil.wait_procs(family, timeout=2)
     assert (service.process.returncode, left) == (2, [])
     assert "Ray" in service.log.read_text().splitlines()[-1]
+
+
+def test_a_worker_for_each_processor_stays_on_its_own(tmp_path, tiny_bundle):
+    processors = os.sched_getaffinity(0)
+    if not 1 < len(processors) <= 4:
+        pytest.skip("two to four processors are needed")
+    service = Service(tmp_path, student={"bundle": str(tiny_bundle)}, workers={"count": len(processors)})
+
+    def kept():
+        found = [process for process in service.family() if "WorkerActor" in command_line(process)]
+        return [frozenset(os.sched_getaffinity(t.id)) for process in found for t in process.threads()]
+
+    with started(service):
+        assert set(kept()) == {frozenset({processor}) for processor in processors}
 
 
 def test_a_promoted_model_is_swapped_in_and_rolled_back(idle):

@@ -12,7 +12,7 @@ from streamkd_service.runtime.costs import CameraCosts
 from streamkd_service.runtime.desired import Desired
 from streamkd_service.runtime.fleet import LOST_AFTER_S, Fleet
 from streamkd_service.runtime.ports import CameraTotals, HistogramTotals, WorkerReport, WorkerTotals
-from streamkd_service.runtime.slots import Slots, workers_for
+from streamkd_service.runtime.slots import Place, Slots, workers_for
 
 NONE = HistogramTotals((float("inf"),), (0,), 0.0)
 
@@ -50,6 +50,22 @@ def test_workers_share_their_node_s_processors():
     slots = Slots(2)
     slots.update({"a": 8.0})
     assert slots.capacities({"a": 8.0}) == {"worker-0": 4.0, "worker-1": 4.0}
+
+
+def test_workers_are_numbered_on_their_own_node():
+    slots = Slots(2)
+    slots.update({"a": 2.0, "b": 2.0})
+    slots.update({"b": 2.0, "c": 2.0})
+    assert slots.nodes == {"worker-0": "c", "worker-1": "c", "worker-2": "b", "worker-3": "b"}
+    assert [slots.places()[f"worker-{index}"] for index in range(4)] == [(0, 2), (1, 2), (0, 2), (1, 2)]
+
+
+def test_a_worker_has_a_processor_of_its_own_where_there_is_one_for_each():
+    allowed = {2, 3, 7}
+    assert [Place(number, 3).processors(allowed) for number in range(3)] == [{2}, {3}, {7}]
+    assert (
+        Place(0, 1).processors(allowed) == Place(1, 2).processors(allowed) == Place(3, 4).processors(allowed) == allowed
+    )
 
 
 def test_where_nobody_says_how_many_cameras_and_processors_decide():

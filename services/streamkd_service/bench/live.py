@@ -24,7 +24,8 @@ from streamkd.config import CameraConfig, EventsConfig, StudentConfig
 from streamkd.errors import UnavailableError
 from streamkd_service.bench.waiting import wait_until
 from streamkd_service.runtime.ports import Assignment, ReportReply, WorkerReport
-from streamkd_service.runtime.process import prepare_process
+from streamkd_service.runtime.process import prepare_process, stay
+from streamkd_service.runtime.slots import Place
 from streamkd_service.runtime.worker import Worker
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class LiveOptions:
     cameras: tuple[CameraConfig, ...]
     bundle: Path
     threads: int = 1
+    place: Place | None = None  # as the service's workers; None: on any processor
 
 
 class LiveWorkers:
@@ -89,12 +91,12 @@ class LiveWorkers:
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []
+        processes = min(processes, len(configs))
         for index in range(processes):
-            mine = tuple(configs[index::processes])
-            if not mine:
-                continue
+            place = Place(index, processes) if threads == 1 else None
+            options = LiveOptions(tuple(configs[index::processes]), bundle, threads, place)
             here, there = context.Pipe()
-            process = context.Process(target=_run, args=(LiveOptions(mine, bundle, threads), there), daemon=True)
+            process = context.Process(target=_run, args=(options, there), daemon=True)
             self._pipes.append(here)
             self._processes.append(process)
 
@@ -227,6 +229,8 @@ def _run(options: LiveOptions, pipe: Connection) -> None:
     """A worker process: runs until it is told to finish, or until whoever started it is gone."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the result's
     prepare_process()
+    if options.place is not None:
+        stay(options.place)
     told = _Told(options)
     worker = Worker("bench", told.send, on_results=told.saw)
     worker.start()

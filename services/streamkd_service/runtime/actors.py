@@ -19,7 +19,7 @@ import ray
 
 from streamkd.errors import UnavailableError
 from streamkd_service.runtime.log_relay import log_to
-from streamkd_service.runtime.process import prepare_process
+from streamkd_service.runtime.process import prepare_process, stay
 from streamkd_service.runtime.settled import settle
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from streamkd.config import Config, LogConfig
     from streamkd_service.runtime.controller import Controller
     from streamkd_service.runtime.ports import ReportReply, WorkerReport
+    from streamkd_service.runtime.slots import Place
     from streamkd_service.runtime.worker import Worker
 
 CONTROLLER_NAME = "controller"
@@ -83,10 +84,14 @@ class ControllerActor:
 class WorkerActor:
     """Runs a `Worker`; a worker that the Controller no longer accepts ends its process, and Ray starts a fresh one."""
 
-    def __init__(self, worker_id: str, namespace: str, log: LogConfig, log_path: Path | None) -> None:
+    def __init__(
+        self, worker_id: str, namespace: str, log: LogConfig, log_path: Path | None, place: Place | None
+    ) -> None:
         from streamkd_service.runtime.worker import Worker  # noqa: PLC0415
 
         prepare_process()
+        if place is not None:
+            stay(place)
         log_to(log, log_path)
         self._namespace = namespace
         self._controller: Any = None
@@ -116,6 +121,10 @@ class WorkerActor:
         except (ray.exceptions.RayError, ValueError) as error:
             self._controller = None
             raise UnavailableError(f"The Controller did not answer a {method}: {type(error).__name__}.") from error
+
+    def stay(self, place: Place) -> None:
+        """There are more workers on the node now, or fewer."""
+        stay(place)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the Worker; several may run at a time."""

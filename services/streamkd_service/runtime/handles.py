@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WorkerTotals,
     )
     from streamkd_service.runtime.session import RaySession
+    from streamkd_service.runtime.slots import Place
 
 _ANSWER_S = 10.0
 _RESTART_PATIENCE_S = 4.0  # a killed Controller is back within about 2 s
@@ -63,6 +64,8 @@ class Actors:
         self._controller = start_controller(config, list(self._slots.nodes), session)
         self._config, self._session = config, session
         self._workers: dict[str, tuple[str, Any]] = {}  # worker → its node, its actor
+        self._pins = config.workers.pin and config.student.threads == 1
+        self._told: dict[str, Place] = {}  # worker → its place, as it knows it
         self.controller = ControllerHandle(self._controller)
         if session.local:
             for worker_id in self._slots.nodes:
@@ -72,8 +75,10 @@ class Actors:
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
         options = {"max_concurrency": _WORKER_CONCURRENCY, "scheduling_strategy": affinity, **_ALWAYS_THERE}
         actor = ray.remote(WorkerActor).options(**options, name=worker_id, namespace=self._session.namespace)
+        place = self._slots.places()[worker_id]
         arguments = (worker_id, self._session.namespace, self._config.log, self._session.log_path)
-        self._workers[worker_id] = (node_id, actor.remote(*arguments))
+        self._workers[worker_id] = (node_id, actor.remote(*arguments, place if self._pins else None))
+        self._told[worker_id] = place
 
     async def follow_nodes(self) -> None:
         """Workers on every node that is there, as many as the cameras ask for; never returns."""
@@ -99,6 +104,10 @@ class Actors:
                 # ValueError: the one before still has the name; the next time it will be free.
                 with contextlib.suppress(ValueError):
                     self._start_worker(worker_id, node_id)
+        for worker_id, place in self._slots.places().items():
+            if self._pins and worker_id in self._workers and place != self._told[worker_id]:
+                self._workers[worker_id][1].stay.remote(place)
+                self._told[worker_id] = place
         shares = self._slots.capacities(alive)
         present = {worker_id: share for worker_id, share in shares.items() if worker_id in self._workers}
         await self.controller.call("set_workers", present)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 
 CAMERAS_A_WORKER = 12  # fewer make batches small; of many more, one process's threads wait for each other
@@ -21,6 +23,17 @@ def workers_for(cameras: float, processors: float) -> int:
 def worker_ids(count: int) -> tuple[str, ...]:
     """The names of so many workers on one node."""
     return tuple(f"worker-{index}" for index in range(count))
+
+
+class Place(NamedTuple):
+    """Which of a node's workers one is: `number`, from 0, of so many `workers`."""
+
+    number: int
+    workers: int
+
+    def processors(self, allowed: AbstractSet[int]) -> AbstractSet[int]:
+        """Those that the worker stays on: one of its own where there is one for each worker, else any."""
+        return {sorted(allowed)[self.number]} if self.workers == len(allowed) else allowed
 
 
 class Slots:
@@ -60,6 +73,15 @@ class Slots:
             for _ in range(wanted - self._on(node)):
                 self._nodes[self._free()] = node
 
+    def places(self) -> dict[str, Place]:
+        """Worker id to its place on its node."""
+        counts, before = Counter(self._nodes.values()), Counter[str]()
+        places = {}
+        for worker, node in self._nodes.items():
+            places[worker] = Place(before[node], counts[node])
+            before[node] += 1
+        return places
+
     def capacities(self, alive: Mapping[str, float]) -> dict[str, float]:
         """Worker id to its share of its node's processors."""
         return {worker: max(alive[node], 0.1) / self._on(node) for worker, node in self._nodes.items()}
@@ -71,4 +93,4 @@ class Slots:
         return next(name for index in itertools.count() if (name := f"worker-{index}") not in self._nodes)
 
 
-__all__ = ["CAMERAS_A_WORKER", "Slots", "worker_ids", "workers_for"]
+__all__ = ["CAMERAS_A_WORKER", "Place", "Slots", "worker_ids", "workers_for"]
