@@ -104,6 +104,7 @@ class Actors:
                 # ValueError: the one before still has the name; the next time it will be free.
                 with contextlib.suppress(ValueError):
                     self._start_worker(worker_id, node_id)
+        # One that Ray has restarted begins with the place that it was created with, until that changes again.
         for worker_id, place in self._slots.places().items():
             if self._pins and worker_id in self._workers and place != self._told[worker_id]:
                 self._workers[worker_id][1].stay.remote(place)
