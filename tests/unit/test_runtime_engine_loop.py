@@ -214,37 +214,35 @@ def test_a_batch_that_is_not_full_is_finished_at_once_however_busy_the_machine(c
     assert others_s[-1] - first_s < 1.0  # not even one gathering
 
 
-def test_a_command_finds_no_frame_half_seen(crowd):
+@pytest.fixture
+def half_seen(crowd):
+    """A loop that has run one of the nine runs that b's frame takes."""
     crowd.pipeline = Pipeline(2, b=9)
     leave(crowd, "ab")
     crowd.start()
     wait_for_batches(crowd, 1)
-    assert list(crowd.submit(lambda: crowd.pipeline.in_work).result(5.0)) == []
-    assert [seen(crowd, name) for name in "ab"] == [(1, 0)] * 2
+    return crowd
 
 
-def test_a_pipeline_that_fails_ends_the_loop_and_says_why(crowd, monkeypatch):
-    crowd.pipeline = Pipeline(2, b=9)
-    leave(crowd, "ab")
-    crowd.start()
-    wait_for_batches(crowd, 1)
-    monkeypatch.setattr(crowd.pipeline, "advance", lambda: 1 / 0)
-    leave(crowd, "c")
-    crowd.submit(lambda: None)
+def test_a_command_finds_no_frame_half_seen(half_seen):
+    assert list(half_seen.submit(lambda: half_seen.pipeline.in_work).result(5.0)) == []
+    assert [seen(half_seen, name) for name in "ab"] == [(1, 0)] * 2
+
+
+def test_a_pipeline_that_fails_ends_the_loop_and_says_why(half_seen, monkeypatch):
+    monkeypatch.setattr(half_seen.pipeline, "advance", lambda: 1 / 0)
+    leave(half_seen, "c")
+    half_seen.submit(lambda: None)
     end_s = time.monotonic() + 5.0
-    while crowd.failure is None:
+    while half_seen.failure is None:
         assert time.monotonic() < end_s
         time.sleep(0.005)
-    assert isinstance(crowd.failure, ZeroDivisionError)
+    assert isinstance(half_seen.failure, ZeroDivisionError)
 
 
-def test_the_end_leaves_no_frame_half_seen(crowd):
-    crowd.pipeline = Pipeline(2, b=9)
-    leave(crowd, "ab")
-    crowd.start()
-    wait_for_batches(crowd, 1)
-    crowd.stop()
-    assert seen(crowd, "b") == (1, 0)
+def test_the_end_leaves_no_frame_half_seen(half_seen):
+    half_seen.stop()
+    assert seen(half_seen, "b") == (1, 0)
 
 
 @pytest.mark.parametrize(("load", "machine", "expected_s"), [(0, 0, 0.01), (1, 0, 0.09), (0, 1, 0.09), (0.5, 0, 0.05)])

@@ -68,14 +68,13 @@ class Actors:
         self._told: dict[str, Place] = {}  # worker → its place, as it knows it
         self.controller = ControllerHandle(self._controller)
         if session.local:
-            for worker_id in self._slots.nodes:
-                self._start_worker(worker_id, session.node_id)
+            for worker_id, place in self._slots.places().items():
+                self._start_worker(worker_id, session.node_id, place)
 
-    def _start_worker(self, worker_id: str, node_id: str) -> None:
+    def _start_worker(self, worker_id: str, node_id: str, place: Place) -> None:
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
         options = {"max_concurrency": _WORKER_CONCURRENCY, "scheduling_strategy": affinity, **_ALWAYS_THERE}
         actor = ray.remote(WorkerActor).options(**options, name=worker_id, namespace=self._session.namespace)
-        place = self._slots.places()[worker_id]
         arguments = (worker_id, self._session.namespace, self._config.log, self._session.log_path)
         self._workers[worker_id] = (node_id, actor.remote(*arguments, place if self._pins else None))
         self._told[worker_id] = place
@@ -94,7 +93,7 @@ class Actors:
         alive = _this_node(session) if session.local else await asyncio.to_thread(alive_nodes)
         cameras = 0 if self._slots.is_fixed else sum((await self.controller.system()).cameras_by_state.values())
         self._slots.update(alive, cameras)
-        wanted = self._slots.nodes
+        wanted, places = self._slots.nodes, self._slots.places()
         for worker_id, (node_id, actor) in list(self._workers.items()):
             if wanted.get(worker_id) != node_id:
                 ray.kill(actor)  # it would wait for its node for ever, and keep its name
@@ -103,9 +102,9 @@ class Actors:
             if worker_id not in self._workers:
                 # ValueError: the one before still has the name; the next time it will be free.
                 with contextlib.suppress(ValueError):
-                    self._start_worker(worker_id, node_id)
+                    self._start_worker(worker_id, node_id, places[worker_id])
         # One that Ray has restarted begins with the place that it was created with, until that changes again.
-        for worker_id, place in self._slots.places().items():
+        for worker_id, place in places.items():
             if self._pins and worker_id in self._workers and place != self._told[worker_id]:
                 self._workers[worker_id][1].stay.remote(place)
                 self._told[worker_id] = place
