@@ -39,7 +39,7 @@ class GateLimits:
         site_margin: Loss of agreement with the judges that is still accepted in a camera group; wider, because a site
             gives few clips a group, and because the judges are no humans.
         confidence: Of the bounds.
-        max_slowdown: Time of a step, candidate to parent.
+        max_slowdown: CPU time of a step, candidate to parent.
         max_ece_rise: Rise of the expected calibration error on the anchor clips. Coarse: a few dozen clips can't say
             more, and `agreement` is a proper score that contains calibration already.
         min_units: Fewer independent sources or moments than this prove nothing.
@@ -81,7 +81,7 @@ class GateEvidence:
     Attributes:
         anchors: Clips with human labels; the first entry as filmed, the others in the look of a camera group.
         site: Held-out clips of the site, one entry per camera group.
-        parent_ms: `[K]` milliseconds of K steps, measured in turns with
+        parent_ms: `[K]` CPU milliseconds of K steps, measured in turns with
         candidate_ms: `[K]`.
         classes: What the columns are.
         background: Which of them is no action.
@@ -263,7 +263,7 @@ def _benefit(one: Paired, limits: GateLimits, rng: np.random.Generator, *, group
 
 
 def _speed(evidence: GateEvidence, limits: GateLimits) -> Check:
-    """Median of the ratios of neighbouring measurements: a busy machine slows both of a pair."""
+    """Median of the ratios of neighbouring measurements: a processor that slows down slows both of a pair."""
     if not len(evidence.candidate_ms) or len(evidence.candidate_ms) != len(evidence.parent_ms):
         return Check("speed", "", passed=False, reason="not enough evidence: no timings")
     ratio = float(np.median(evidence.candidate_ms / evidence.parent_ms))

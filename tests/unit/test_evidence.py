@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,10 @@ from streamkd.bundle import file_sha256
 from streamkd.distill.labels import ClipLabels, MemberLabels, write_labels
 from streamkd.engine import open_engine
 from streamkd.media.writer import jpeg_of, write_jpeg_clip
-from streamkd.refresh.evidence import gather
-from streamkd.refresh.gate import AS_FILMED
+from streamkd.refresh.evidence import gather, time_steps
+from streamkd.refresh.gate import AS_FILMED, GateLimits
 from streamkd.refresh.steps import SiteClip
-from tests.fakes import GREY, RED, make_tiny_bundle
+from tests.fakes import GREY, RED, FakeEngine, make_tiny_bundle
 
 CLIPS = 10  # held out, more than are scored together
 GROUPS = ("day", "dusk")
@@ -72,3 +74,35 @@ def test_every_clip_that_is_there_is_scored_once_in_order(found, site):
 def test_clips_meet_what_the_judges_said_of_them(found):
     assert found.site[0].reference.argmax(axis=1).tolist() == [0, 1] * (CLIPS // 2)
     assert found.site[0].parent.argmax(axis=1).tolist() == [0, 1] * (CLIPS // 2)
+
+
+class Waiting(FakeEngine):
+    """Is kept waiting for the processor now and then, as a job of the lowest priority is."""
+
+    def step(self, rgb, states):
+        time.sleep(0.01)
+        return super().step(rgb, states)
+
+
+class Busy(FakeEngine):
+    """Computes for five milliseconds more."""
+
+    def step(self, rgb, states):
+        began_s = time.process_time()
+        while time.process_time() < began_s + 0.005:
+            pass
+        return super().step(rgb, states)
+
+
+class BusyAndWaiting(Busy, Waiting):
+    """Computes for as long as `Busy`, and waits too."""
+
+
+def test_a_step_that_has_to_wait_is_no_slower():
+    parent_ms, candidate_ms = time_steps((Busy(), BusyAndWaiting()))
+    assert np.median(candidate_ms / parent_ms) < GateLimits().max_slowdown
+
+
+def test_a_step_that_computes_for_longer_is_slower():
+    parent_ms, candidate_ms = time_steps((FakeEngine(), Busy()))
+    assert np.median(candidate_ms / parent_ms) > GateLimits().max_slowdown
