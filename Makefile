@@ -3,13 +3,14 @@ SHELL := /bin/bash
 SECONDS_ARG := $(if $(SECONDS),--seconds $(SECONDS),)
 BIN := .venv/bin
 
-.PHONY: help setup setup-test demo test lint format unit
+.PHONY: help setup setup-test demo test lint format
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [SECONDS=60]  four live cameras on this machine, analysed; Ctrl-C ends it"
 	@echo "make test               every check and test"
 	@echo "make setup              only the environment (.venv and Debian packages)"
+	@echo "make setup-test         the same, with what only tests need"
 	@echo "make lint | format      ruff, mypy and import contracts | rewrite the formatting"
 
 setup:

@@ -79,7 +79,10 @@ class StudentConfig(_Section):
     """The model that serves until the registry holds a promoted one."""
 
     bundle: str = Field(default=SHIPPED, description="'shipped' or the path of a model bundle")
-    device: Literal["cpu", "auto"] = Field(default="cpu", description="auto: the best that is present")
+    device: Literal["cpu", "auto"] = Field(
+        default="cpu",
+        description="auto: a GPU where PyTorch is installed and finds one, which has not been tried on one yet",
+    )
     threads: int = Field(default=1, ge=1, le=64, description="inference threads of each worker process")
     max_frame_age_s: float = Field(default=0.5, gt=0, description="older frames are dropped, not analysed")
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from streamkd.errors import DependencyError
 from streamkd_service.cli import main
-from streamkd_service.cli.needs import need_torch
+from streamkd_service.needs import need_torch
 
 
 @pytest.fixture

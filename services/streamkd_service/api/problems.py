@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from streamkd.errors import (
     BundleError,
     ConflictError,
+    DependencyError,
     InputError,
     NotFoundError,
     SourceError,
@@ -34,6 +35,7 @@ _STATUS: tuple[tuple[type[StreamkdError], int], ...] = (
     (NotFoundError, 404),
     (ConflictError, 409),
     (BundleError, 409),  # a model that can't be promoted as it is
+    (DependencyError, 409),  # not as this service is installed
     (TooLargeError, 413),
     (UnsupportedMediaError, 415),
     (InputError, 422),

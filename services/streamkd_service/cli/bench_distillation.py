@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from streamkd_service.bench.report import machine
-from streamkd_service.cli.needs import need_torch
 from streamkd_service.cli.options import CacheOption
 from streamkd_service.cli.screen import bars, warn
+from streamkd_service.needs import need_torch
 
 RESULTS = Path("docs/results/distillation.jsonl")
 NOTES = Path("docs/results/distillation-notes.md")

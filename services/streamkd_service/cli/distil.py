@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from streamkd_service.cli.footage import hashes
-from streamkd_service.cli.needs import need_torch, need_writable
 from streamkd_service.cli.options import BackgroundOption, CacheOption, DataOption, ExcludeOption
 from streamkd_service.cli.screen import bars, warn
+from streamkd_service.needs import need_torch, need_writable
 
 
 def distil(

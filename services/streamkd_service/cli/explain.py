@@ -12,9 +12,9 @@ import typer
 
 from streamkd.config import SHIPPED
 from streamkd.errors import InputError, NotFoundError
-from streamkd_service.cli.needs import need_torch
 from streamkd_service.cli.options import JsonOption, ModelOption, TokenOption, UrlOption
 from streamkd_service.cli.train import resolve_model
+from streamkd_service.needs import need_torch
 
 if TYPE_CHECKING:
     from streamkd.bundle import Bundle

@@ -17,7 +17,6 @@ from streamkd.errors import InputError
 from streamkd.shipped import SHIPPED_TEACHER
 from streamkd.yamlfile import in_words, read_yaml
 from streamkd_service.cli.footage import teacher_clips
-from streamkd_service.cli.needs import need_torch, need_writable
 from streamkd_service.cli.options import (
     BackgroundOption,
     CacheOption,
@@ -27,6 +26,7 @@ from streamkd_service.cli.options import (
     SeedOption,
 )
 from streamkd_service.cli.screen import bars, warn
+from streamkd_service.needs import need_torch, need_writable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ def teachers_train(
     members: Annotated[
         str,
         typer.Option(
-            "--members", help="Names, comma-separated, or a YAML list of members. [lite0-192,lite1-192,lite2-208]"
+            "--members", help="Names, comma-separated, or a YAML list of members. [flow,motion,close,close-judge]"
         ),
     ] = "",
     models: Annotated[

@@ -12,7 +12,6 @@ from streamkd.config import SHIPPED, StoreConfig
 from streamkd.errors import InputError
 from streamkd.shipped import SHIPPED_STUDENT
 from streamkd_service.cli.footage import hashes, name_missing, student_clips
-from streamkd_service.cli.needs import need_torch, need_writable
 from streamkd_service.cli.options import (
     BackgroundOption,
     CacheOption,
@@ -23,6 +22,7 @@ from streamkd_service.cli.options import (
     SeedOption,
 )
 from streamkd_service.cli.screen import bars, warn
+from streamkd_service.needs import need_torch, need_writable
 
 if TYPE_CHECKING:
     from streamkd.distill.request import TrainRequest

@@ -24,6 +24,7 @@ from streamkd.refresh.registry import candidate_version, prune_work, publish, re
 from streamkd.refresh.verdicts import MOST_EVENTS, verdict_clips
 from streamkd.store.records import RefreshRecord, RefreshStatus, RefreshStep
 from streamkd.types import CameraState
+from streamkd_service.needs import need_torch
 from streamkd_service.runtime.models import record_of
 from streamkd_service.runtime.ports import RefreshRequest
 
@@ -91,8 +92,10 @@ class RefreshRunner:
 
         Raises:
             ConflictError: One is running.
+            DependencyError: The packages of training are not installed.
             InputError: The self-test is not known.
         """
+        need_torch("A refresh")  # now, not after minutes of harvesting
         if request.self_test not in {None, steps.SHUFFLED_LABELS}:
             raise InputError(f"There is no self-test {request.self_test!r}.", hint=f"Use {steps.SHUFFLED_LABELS}.")
         async with self._starting:

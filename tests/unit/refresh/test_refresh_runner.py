@@ -9,10 +9,11 @@ import pytest
 from streamkd.bundle import read_bundle
 from streamkd.clock import SystemClock
 from streamkd.config import Config
-from streamkd.errors import ConflictError, InputError
+from streamkd.errors import ConflictError, DependencyError, InputError
 from streamkd.refresh import steps
 from streamkd.store.records import ModelRecord, RefreshStatus, RefreshStep
 from streamkd.types import CameraState
+from streamkd_service import needs
 from streamkd_service.runtime import refresh_runner
 from streamkd_service.runtime.ports import RefreshRequest
 from streamkd_service.runtime.refresh_runner import RefreshRunner
@@ -89,6 +90,13 @@ def test_no_camera_online_fails_with_a_reason(host):
     record = asyncio.run(refresh(host))
     assert record.status is RefreshStatus.FAILED
     assert "No camera is online" in record.detail
+
+
+def test_without_the_packages_of_training_none_begins(host, monkeypatch):
+    monkeypatch.setattr(needs, "find_spec", lambda name: None if name == "nncf" else object())
+    with pytest.raises(DependencyError, match="A refresh needs nncf"):
+        asyncio.run(refresh(host))
+    assert host.harvests == 0
 
 
 def test_a_job_that_dies_fails_the_refresh_and_leaves_the_model(host):

@@ -33,7 +33,7 @@ async def list_models(given: Given) -> list[dict[str, Any]]:
     responses=problems(401, 403, 404, 409, 422, 500, 503),
 )
 async def promote(
-    version: Annotated[str, Path(description="version of the model", examples=["shipped"], max_length=100)],
+    version: Annotated[str, Path(description="version of the model", examples=["lite0-5hz-5"], max_length=100)],
     given: Given,
 ) -> dict[str, Any]:
     return model_json(await given.controller.promote(version))

@@ -118,7 +118,7 @@ class CameraStatusOut(BaseModel):
         action_opens_at=0.68,
         anomaly_score=0.31,
         anomaly_certified=False,
-        model_version="shipped",
+        model_version="lite0-5hz-5",
         next_attempt_in_s=None,
     )
 

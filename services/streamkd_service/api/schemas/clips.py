@@ -35,7 +35,7 @@ class ClipOut(BaseModel):
 
     model_config = described(
         filename="clip.mp4",
-        model_version="shipped",
+        model_version="lite0-5hz-5",
         duration_s=2.0,
         frames=[example_of(ClipFrameOut)],
         events=[example_of(ClipEventOut)],

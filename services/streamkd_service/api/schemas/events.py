@@ -36,7 +36,7 @@ class EventOut(BaseModel):
         start_utc="2026-01-01T12:00:00Z",
         end_utc="2026-01-01T12:00:07.4Z",
         score=0.93,
-        model_version="shipped",
+        model_version="lite0-5hz-5",
         revision=3,
         verdict=None,
         note="",

@@ -16,7 +16,7 @@ class ModelOut(BaseModel):
 
     model_config = described(
         version="20260101-120000-3f9a",
-        parent="shipped",
+        parent="lite0-5hz-5",
         created_utc="2026-01-01T12:00:00Z",
         live=True,
         metrics={"roc_auc": 0.81, "accuracy": 0.74, "ece": 0.06, "n": 189},
@@ -51,7 +51,7 @@ class RefreshOut(BaseModel):
         progress=0.4,
         started_utc="2026-01-01T12:00:00Z",
         ended_utc=None,
-        parent_version="shipped",
+        parent_version="lite0-5hz-5",
         candidate_version=None,
         self_test=None,
         detail="epoch 4 of 8",

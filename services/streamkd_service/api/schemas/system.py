@@ -39,7 +39,7 @@ class SystemOut(BaseModel):
         started_utc="2026-01-01T12:00:00Z",
         uptime_s=3600.0,
         ready=True,
-        model_version="shipped",
+        model_version="lite0-5hz-5",
         workers=[_WORKER],
         cameras_by_state={"online": 3, "backing_off": 1},
         open_events=0,

