@@ -16,7 +16,7 @@ import pytest
 import streamkd
 from tests.processes import RtspServer, Service, started, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 SCENES = {"corner": "7q6KJoSgxmY", "gate": "V726w0IKCp4", "plaza": "Synopsis"}
 # Half a minute gives few moments; what bounds are worth is tested elsewhere, so 80 % are enough here. The watch after a
@@ -98,7 +98,7 @@ def run_refresh(service, **request):
         record = next(one for one in service.api.get("/v1/refreshes") if one["id"] == identity)
         return record if record["status"] != "running" else None
 
-    return wait_for(ended, timeout_s=600.0, why="the refresh ends"), states
+    return wait_for(ended, timeout_s=1200.0, why="the refresh ends"), states
 
 
 def live(service):

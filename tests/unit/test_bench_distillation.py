@@ -34,6 +34,9 @@ FOLDS, PER_FOLD, FRAMES, WIDTH = 4, 8, 9, POOLED + 160 + STATISTICS
 BUDGET = Budget(epochs=2, variants=1, folds=(0, 1, 2, 3))
 
 
+pytestmark = pytest.mark.timeout(600)  # many small trainings
+
+
 @pytest.fixture(scope="module")
 def data() -> BenchData:
     """Clips in which the foreground moves a little more, from four folds of two sources each."""
