@@ -170,7 +170,8 @@ class WorkersConfig(_Section):
         default=None,
         ge=1,
         le=256,
-        description="worker processes on each node; null: one for every 12 cameras, at most one a processor",
+        description="worker processes on each node; null: one for every 12 cameras, at most one a processor "
+        "(of a container: of its quota)",
     )
     pin: bool = Field(
         default=True,

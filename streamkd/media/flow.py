@@ -137,6 +137,11 @@ class PacketFlow:
         return bool(self._held)
 
     @property
+    def entries_apart_s(self) -> float | None:
+        """How far apart the last two entries were; None: two have not been seen."""
+        return self._entries_apart_s
+
+    @property
     def is_still(self) -> bool:
         """Whether the scene is still."""
         return self._stillness is not None and self._stillness.scene is Scene.STILL

@@ -42,6 +42,17 @@ _RATE_WINDOW_S = 4.0
 _LAGS_TO_LOOSEN = 3
 _PACE_JUMP_S = 2.0
 KEYFRAMES_PACE = 3
+SPARSE_S = 3.0  # keyframes further apart than this are answers that do not belong together: no event can open
+
+
+def only_keyframes(pace: int, entries_apart_s: float | None) -> bool:
+    """Whether a camera at this pace is decoded at its keyframes only.
+
+    Args:
+        pace: See `CameraReader.slow_down`.
+        entries_apart_s: How far apart its keyframes are; None: not known.
+    """
+    return pace >= KEYFRAMES_PACE and (entries_apart_s is None or entries_apart_s <= SPARSE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +133,7 @@ class CameraReader:
         self._link = connecting(self._clock.monotonic_s())
         self._stats = SourceStats()
         self._converted = self._stale = 0
+        self.stale_due, self._due_share = 0.0, 1.0  # of the stale frames, about so many would have been due
         self._reconnects: dict[str, int] = {}
         self._stall, self._sight = StallWatch(), SightWatch()
         self._info: SourceInfo | None = None
@@ -154,7 +166,10 @@ class CameraReader:
             self._thread.join(timeout_s)
 
     def slow_down(self, pace: int) -> None:
-        """Let fewer frames be due: the student's rate / 2 ** `pace`, and from `KEYFRAMES_PACE` on keyframes only."""
+        """Let fewer frames be due: the student's rate / 2 ** `pace`, and from `KEYFRAMES_PACE` on keyframes only.
+
+        Where these are more than `SPARSE_S` apart, it goes on at the pace before that.
+        """
         self._pace_wanted = pace
 
     def counts(self) -> ReaderCounts:
@@ -239,7 +254,8 @@ class CameraReader:
     def _flow_through(self, source: Source, keep: Callable[[Any, float], None] | None) -> None:
         """Everything that a connection gives, until it ends or the reader does."""
         source.skip_loop_filter(LOOP_FILTER[self._camera.skip_loop_filter])
-        gate = None if source.info.paced else self._gate(source.info)
+        interval_s = 1.0 / source.info.fps if source.info.fps > 0 else DEFAULT_INTERVAL_S
+        gate = None if source.info.paced else self._gate(source.info, interval_s)
         flow = PacketFlow(
             _Timed(source, self._on_decode_ms),
             self._due,
@@ -253,7 +269,8 @@ class CameraReader:
         for arrival in source.arrivals(self._stopped.is_set, keep):
             slow = self._pace_wanted
             self._due.set_rate(self._rate_hz / 2 ** min(slow, KEYFRAMES_PACE - 1))
-            flow.keyframes_only = slow >= KEYFRAMES_PACE or self._camera.decode == "keyframes"
+            flow.keyframes_only = self._camera.decode == "keyframes" or only_keyframes(slow, flow.entries_apart_s)
+            self._due_share = 1.0 if flow.keyframes_only else min(1.0, self._due.rate_hz * interval_s)
             flow.max_age_s = self.max_age_s
             frames_before = self._stats.frames
             for frame in flow.push(arrival):
@@ -274,10 +291,9 @@ class CameraReader:
         if length_s > 0.0:
             self._clock.wait(self._stopped, length_s)
 
-    def _gate(self, info: SourceInfo) -> FreshnessGate:
+    def _gate(self, info: SourceInfo, interval_s: float) -> FreshnessGate:
         # A camera that is always found to lag probably has a clock that is off, and would never be analysed.
         drift = LOOSE_DRIFT if self._lags >= _LAGS_TO_LOOSEN else DRIFT
-        interval_s = 1.0 / info.fps if info.fps > 0 else DEFAULT_INTERVAL_S
         return FreshnessGate(self._max_frame_age_s, interval_s=interval_s, drift=drift, timed=info.timed)
 
     def _fresh(self, gate: FreshnessGate, decoded: DecodedFrame) -> list[DecodedFrame]:
@@ -286,6 +302,7 @@ class CameraReader:
             return gate.push(decoded)
         finally:
             self._stale += gate.stale - before
+            self.stale_due += (gate.stale - before) * self._due_share
 
     def _pace(self, decoded: DecodedFrame) -> list[DecodedFrame]:
         """Wait until a frame is due to be shown, as a player would; for what comes faster than it happened."""
@@ -366,4 +383,12 @@ class _Timed:
             yield decoded
 
 
-__all__ = ["KEYFRAMES_PACE", "LOOP_FILTER", "CameraReader", "ReaderCounts", "read_recording"]
+__all__ = [
+    "KEYFRAMES_PACE",
+    "LOOP_FILTER",
+    "SPARSE_S",
+    "CameraReader",
+    "ReaderCounts",
+    "only_keyframes",
+    "read_recording",
+]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamkd_service.runtime.overload import SLOWEST, Governor, paces
+from streamkd_service.runtime.overload import SLOWEST, Governor, Losses, paces
 
 fleets = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(-3, 3), min_size=1, max_size=30)
 EVERY_S = 0.3
@@ -106,3 +107,43 @@ def test_the_harder_it_is_pressed_the_more_is_let_go():
     assert first == sorted(first)
     assert first[0] == 11
     assert first[-1] == 90
+
+
+COUNTS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=60)
+
+
+@given(looks=COUNTS)
+def test_losses_are_pressure_between_bounds(looks):
+    losses, due, lost = Losses(), 0, 0
+    for number, (kept, gone) in enumerate(looks):
+        due, lost = due + kept + gone, lost + gone
+        assert 0.0 <= losses.pressure(due, lost, EVERY_S * number) <= 2.6
+
+
+def test_a_tenth_of_the_frames_lost_is_where_rates_are_lowered():
+    losses = Losses()
+    said = [losses.pressure(10 * n, n, EVERY_S * n) for n in range(20)]
+    assert said[-1] == pytest.approx(0.8)
+
+
+def test_losses_are_forgotten_after_two_seconds():
+    losses = Losses()
+    losses.pressure(0, 0, 0.0)
+    bad = losses.pressure(100, 90, 0.3)
+    good = [losses.pressure(100 + 10 * n, 90, 0.3 + EVERY_S * n) for n in range(1, 12)]
+    assert (bad > 2.0, good[-1]) == (True, 0.0)
+
+
+def test_where_a_camera_goes_counting_begins_anew():
+    losses = Losses()
+    losses.pressure(1000, 100, 0.0)
+    assert losses.pressure(500, 50, 0.3) == 0.0
+    assert losses.pressure(510, 60, 0.6) == pytest.approx(2.6)
+
+
+@given(fleet=fleets)
+def test_where_most_frames_are_lost_rates_fall_though_the_others_come_in_time(fleet):
+    governor, losses = Governor(), Losses()
+    for n in range(60):
+        found = governor.step(max(0.4, losses.pressure(100 * n, 60 * n, EVERY_S * n)), fleet, EVERY_S * n)
+    assert any(found.values())

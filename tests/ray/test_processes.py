@@ -18,6 +18,7 @@ from streamkd.clock import SystemClock
 from streamkd.errors import UnavailableError
 from streamkd.store import open_repository, upgrade
 from streamkd_service.runtime.models import record_of
+from streamkd_service.runtime.slots import CAMERAS_A_WORKER
 from tests.fakes import make_tiny_bundle
 from tests.processes import Service, command_line, session_folders, started, wait_for
 
@@ -105,22 +106,51 @@ def test_the_service_ends_and_says_so_when_ray_dies(service):
     assert "Ray" in service.log.read_text().splitlines()[-1]
 
 
-def test_a_worker_for_each_processor_stays_on_its_own(tmp_path, tiny_bundle):
-    processors = os.sched_getaffinity(0)
-    if not 1 < len(processors) <= 4:
+@pytest.fixture
+def processors() -> set[int]:
+    found = os.sched_getaffinity(0)
+    if not 1 < len(found) <= 4:
         pytest.skip("two to four processors are needed")
-    service = Service(tmp_path, student={"bundle": str(tiny_bundle)}, workers={"count": len(processors)})
+    return found
 
-    def kept():
-        found = [process for process in service.family() if "WorkerActor" in command_line(process)]
-        seen = set()
-        for thread in (thread for process in found for thread in process.threads()):
-            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-                seen.add(frozenset(os.sched_getaffinity(thread.id)))
-        return seen
+
+def workers_of(service):
+    return [process for process in service.family() if "WorkerActor" in command_line(process)]
+
+
+def kept(service):
+    """What the threads of the workers stay on."""
+    seen = set()
+    for process in workers_of(service):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for thread in process.threads():
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    seen.add(frozenset(os.sched_getaffinity(thread.id)))
+    return seen
+
+
+def test_a_worker_for_each_processor_stays_on_its_own(tmp_path, tiny_bundle, processors):
+    service = Service(tmp_path, student={"bundle": str(tiny_bundle)}, workers={"count": len(processors)})
+    with started(service):
+        assert kept(service) == {frozenset({processor}) for processor in processors}
+
+
+def test_a_worker_that_is_started_again_stays_where_it_was_told_later(service, processors):
+    """Without a camera there is one worker, which stays nowhere; its actor is made for that."""
+    own = {frozenset({processor}) for processor in processors}
+
+    def restarts():
+        return [worker["restarts"] for worker in service.api.get("/v1/system")["workers"]]
 
     with started(service):
-        assert kept() == {frozenset({processor}) for processor in processors}
+        for index in range(CAMERAS_A_WORKER * (len(processors) - 1) + 1):
+            camera = {"id": f"c{index}", "url": "rtsp://127.0.0.1:1/none", "enabled": False}
+            service.api.post("/v1/cameras", camera)
+        wait_for(lambda: kept(service) == own, timeout_s=60, why="each has its own")
+        for process in workers_of(service):
+            process.kill()
+        wait_for(lambda: restarts() == [1] * len(processors), timeout_s=60, why="they are started again")
+        wait_for(lambda: kept(service) == own, why="each has its own again")
 
 
 def test_a_promoted_model_is_swapped_in_and_rolled_back(idle):

@@ -75,15 +75,15 @@ def test_the_square_is_measured_apart_and_only_where_it_is_asked_for(clip, squar
 
 
 def test_what_was_sent_is_the_sum_of_all_streams():
-    assert sent_s({"a": 0, "b": 90_000}, {"a": 45_000, "b": 180_000}, passed_s=1.0) == 1.5
+    assert sent_s({"a": 0, "b": 90_000}, {"a": 45_000, "b": 180_000}, passed_s=1.0) == {"a": 0.5, "b": 1.0}
 
 
 def test_what_was_sent_survives_the_turn_of_the_clock():
-    assert sent_s({"a": 2**32 - 45_000}, {"a": 45_000}, passed_s=1.0) == 1.0
+    assert sent_s({"a": 2**32 - 45_000}, {"a": 45_000}, passed_s=1.0) == {"a": 1.0}
 
 
 def test_a_camera_that_connected_again_counts_as_sent_all_the_time():
-    assert sent_s({"a": 0, "b": 90_000}, {"a": 900_000, "b": 5}, passed_s=10.0) == 20.0
+    assert sent_s({"a": 0, "b": 90_000}, {"a": 900_000, "b": 5}, passed_s=10.0) == {"a": 10.0, "b": 10.0}
 
 
 def test_the_age_of_an_answer_is_the_time_to_the_next_one():
@@ -101,8 +101,16 @@ def test_a_camera_without_an_answer_has_one_as_old_as_the_time_measured():
 BEGAN_S = 100.0  # of both cameras' streams
 
 
-def a_mark(at_s, *, cpu_s=0.0, gated=0, ticks=0):
-    totals = {name: {"received": 0, "decoded": 0, "analysed": 0, "gated": gated} for name in ("a", "b")}
+def a_mark(at_s, *, cpu_s=0.0, gated=0, caught_up=0, ticks=0):
+    """`gated` and `caught_up`: of each camera, or by its name."""
+
+    def of(counts, name):
+        return counts.get(name, 0) if isinstance(counts, dict) else counts
+
+    totals = {
+        name: {"received": 0, "gated": of(gated, name), "caught_up": of(caught_up, name), "decoded": 0, "analysed": 0}
+        for name in ("a", "b")
+    }
     return Mark(at_s, cpu_s, cpu_s / 10, 0.0, totals, {"a": ticks, "b": ticks}, 1)
 
 
@@ -143,7 +151,9 @@ def test_what_the_gate_skipped_on_purpose_is_not_missed():
 
 
 def test_what_was_caught_up_on_has_its_own_latency_and_was_not_gated():
-    seen = judged([*every_due(upto_s=9.0), *[("a", 9.0 + n / 5, 0.9, True) for n in range(5)]], gated=5)
+    seen = judged(
+        [*every_due(upto_s=9.0), *[("a", 9.0 + n / 5, 0.9, True) for n in range(5)]], gated=5, caught_up={"a": 5}
+    )
     assert seen.latency_max_ms == pytest.approx(100.0)
     assert (seen.catch_up, seen.catch_up_p95_ms) == (5, pytest.approx(900.0))
     assert seen.gated_share == pytest.approx(0.05)
@@ -152,10 +162,21 @@ def test_what_was_caught_up_on_has_its_own_latency_and_was_not_gated():
 def test_what_showed_nothing_new_keeps_answers_young_and_is_not_the_network_s_work():
     again = [("a", 2.0 + n, 0.3, False, True) for n in range(8)]  # once a second from 2 s on, and nothing else of "a"
     answers = [answer for answer in every_due() if answer[0] == "b" or answer[1] < 2.0]
-    seen = judged([*answers, *again], gated=20)  # of each camera: 40 of 100
+    seen = judged([*answers, *again], gated={"a": 40})
     assert (seen.analysed, seen.repeated) == (60, 8)
     assert (seen.analysed_share, seen.latency_max_ms) == (1.0, pytest.approx(300.0))
     assert seen.answer_age_max_s == pytest.approx(1.2, abs=0.2)
+
+
+def test_looking_more_often_than_due_makes_up_for_no_loss_elsewhere():
+    between = [("a", 0.1 + n / 5, 0.1, False) for n in range(50)]
+    lost = [answer for answer in every_due() if answer[0] == "a" or answer[1] < 5.0]
+    assert judged([*lost, *between]).analysed_share == pytest.approx(0.75)
+
+
+def test_what_was_caught_up_on_too_late_to_be_analysed_is_missed():
+    seen = judged(every_due(upto_s=9.0), gated=5, caught_up=5)
+    assert (seen.analysed_share, seen.gated_share) == (pytest.approx(0.9), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,13 @@ def test_pressure_is_the_latency_as_a_share_of_what_a_frame_may_be_late(loop):
     assert loop.pressure(now_s + 10.0) == 0.0
 
 
+def test_lost_frames_are_pressure_unless_there_is_room(loop):
+    now_s = time.monotonic()
+    assert loop.pressure(now_s, 2.0) == 0.5
+    loop.machine_load = 0.9
+    assert loop.pressure(now_s, 2.0) == 2.0
+
+
 @pytest.fixture
 def crowd():
     """A loop whose batches hold four, and gather for as long as they may; not started."""

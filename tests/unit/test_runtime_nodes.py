@@ -12,7 +12,7 @@ from streamkd_service.runtime.costs import CameraCosts
 from streamkd_service.runtime.desired import Desired
 from streamkd_service.runtime.fleet import LOST_AFTER_S, Fleet
 from streamkd_service.runtime.ports import CameraTotals, HistogramTotals, WorkerReport, WorkerTotals
-from streamkd_service.runtime.slots import Place, Slots, workers_for
+from streamkd_service.runtime.slots import Pins, Place, Slots, workers_for
 
 NONE = HistogramTotals((float("inf"),), (0,), 0.0)
 
@@ -79,6 +79,33 @@ def test_more_cameras_bring_more_workers_and_fewer_take_none_away():
         slots.update({"a": 2.0, "b": 8.0}, cameras)
         counts.append([list(slots.nodes.values()).count(node) for node in ("a", "b")])
     assert counts == [[1, 1], [1, 1], [2, 5], [2, 5]]
+
+
+# --- processors of their own ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_is_told_its_place_until_it_has_answered():
+    pins, places = Pins(), {"worker-0": Place(0, 2)}
+    assert pins.due(places, {"worker-0": "one"}) == pins.due(places, {"worker-0": "one"}) == places
+    pins.confirm("worker-0", "one", Place(0, 2))
+    assert pins.due(places, {"worker-0": "one"}) == {}
+
+
+def test_a_new_incarnation_is_told_its_worker_s_place_again():
+    pins, places = Pins(), {"worker-0": Place(0, 2), "worker-1": Place(1, 2)}
+    for worker, place in places.items():
+        pins.confirm(worker, "one", place)
+    assert pins.due(places, {"worker-0": "two", "worker-1": "one"}) == {"worker-0": Place(0, 2)}
+
+
+def test_a_worker_whose_place_has_changed_is_told():
+    pins = Pins()
+    pins.confirm("worker-0", "one", Place(0, 1))
+    assert pins.due({"worker-0": Place(0, 2)}, {"worker-0": "one"}) == {"worker-0": Place(0, 2)}
+
+
+def test_a_worker_that_has_not_been_heard_of_is_waited_for():
+    assert Pins().due({"worker-0": Place(0, 1)}, {}) == {}
 
 
 # --- workers that come and go --------------------------------------------------------------------------------------
@@ -159,6 +186,59 @@ def test_a_little_too_much_is_left_alone():
     desired.put(*cameras(*"abcd"))
     costs["a"] = 1.5
     assert not desired.rebalance()
+
+
+def uneven() -> Desired:
+    """Two workers with four cameras each, one with 25 % more than its share."""
+    costs = dict.fromkeys("abcdefgh", 1.0)
+    desired = Desired(["w0", "w1"], 0, lambda names: {name: costs.get(name, 0.1) for name in names})
+    desired.put(*cameras(*costs))
+    costs |= {name: 1.25 if worker == "w0" else 0.75 for name, worker in desired.placement.items()}
+    return desired
+
+
+def one_of(desired: Desired, worker: str) -> str:
+    return next(name for name, placed in desired.placement.items() if placed == worker)
+
+
+def patch(desired: Desired, **changes: object) -> None:
+    record = desired.record(one_of(desired, "w1"))
+    desired.put(CameraRecord(record.config.model_copy(update=changes), record.origin))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(Desired.changed, id="another model"),
+        pytest.param(lambda desired: patch(desired, sensitivity=0.9), id="a setting"),
+        pytest.param(lambda desired: patch(desired, url=SecretStr("rtsp://h/y")), id="a connection"),
+        pytest.param(lambda desired: patch(desired, enabled=False), id="a camera disabled"),
+        pytest.param(lambda desired: desired.put(*cameras("new")), id="a camera added"),
+        pytest.param(lambda desired: desired.remove(one_of(desired, "w1")), id="a camera removed"),
+    ],
+)
+def test_cameras_that_a_change_does_not_concern_stay(change):
+    desired = uneven()
+    before, revision = desired.placement, desired.revision
+    change(desired)
+    moved = {name for name, worker in desired.placement.items() if before.get(name, worker) != worker}
+    assert (moved, desired.revision) == (set(), revision + 1)
+
+
+def test_a_camera_that_is_added_goes_to_the_worker_with_the_most_room():
+    desired = uneven()
+    desired.put(*cameras("new"))
+    assert desired.placement["new"] == "w1"
+
+
+def test_a_camera_that_is_disabled_has_no_worker_until_it_is_enabled_again():
+    desired = Desired(["w0"], 0)
+    desired.put(*cameras("a"))
+    (record,) = cameras("a")
+    desired.put(CameraRecord(record.config.model_copy(update={"enabled": False}), record.origin))
+    disabled = dict(desired.placement)
+    desired.put(record)
+    assert (disabled, desired.placement) == ({}, {"a": "w0"})
 
 
 # --- costs ---------------------------------------------------------------------------------------------------------

@@ -38,3 +38,17 @@ assert seen() == {frozenset(allowed)}, seen()
 over.set()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_where_no_process_can_be_bound_all_processors_are_used():
+    code = """
+import os
+del os.sched_getaffinity, os.sched_setaffinity  # as on macOS
+from streamkd_service.runtime.handles import _this_node
+from streamkd_service.runtime.process import stay
+from streamkd_service.runtime.session import RaySession
+from streamkd_service.runtime.slots import Place
+assert _this_node(RaySession("any", local=True, node_id="here")) == {"here": float(os.cpu_count())}
+stay(Place(0, os.cpu_count()))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

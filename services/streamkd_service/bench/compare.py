@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import multiprocessing
-import os
 import queue
 import threading
 import time
@@ -30,6 +29,7 @@ from streamkd_service.bench.report import percentile
 from streamkd_service.bench.rtsp import CameraServer, prepare_content
 from streamkd_service.bench.streams import StreamsOptions, measure_live
 from streamkd_service.bench.waiting import pass_time, wait_until
+from streamkd_service.runtime.process import usable_processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,7 +156,7 @@ def run_compare(options: CompareOptions, say: Callable[[str], None] = lambda _: 
 
 
 def _holds(cpu_ms: float, server_ms: float) -> float:
-    return len(os.sched_getaffinity(0)) * 1000.0 / (cpu_ms + server_ms)
+    return len(usable_processors()) * 1000.0 / (cpu_ms + server_ms)
 
 
 def _measure_other(name: str, batched: bool, server: CameraServer, options: CompareOptions) -> Candidate:  # noqa: FBT001

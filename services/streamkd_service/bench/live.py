@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class LiveOptions:
 
     cameras: tuple[CameraConfig, ...]
     bundle: Path
+    folder: Path  # of its own, for event clips on their way and what cameras have learnt
     threads: int = 1
     place: Place | None = None  # as the service's workers; None: on any processor
 
@@ -91,10 +93,12 @@ class LiveWorkers:
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []
+        self._folder = tempfile.TemporaryDirectory(prefix="streamkd-bench-")
         processes = min(processes, len(configs))
         for index in range(processes):
             place = Place(index, processes) if threads == 1 else None
-            options = LiveOptions(tuple(configs[index::processes]), bundle, threads, place)
+            folder = Path(self._folder.name) / str(index)
+            options = LiveOptions(tuple(configs[index::processes]), bundle, folder, threads, place)
             here, there = context.Pipe()
             process = context.Process(target=_run, args=(options, there), daemon=True)
             self._pipes.append(here)
@@ -111,6 +115,7 @@ class LiveWorkers:
             if process.is_alive():
                 process.kill()
                 process.join()
+        self._folder.cleanup()
 
     def wait_ready(self) -> None:
         """Until every camera has been analysed a few times.
@@ -182,6 +187,7 @@ class _Told:
             events=EventsConfig(),
             model_version=read_bundle(options.bundle).spec.version,
             bundle_path=str(options.bundle),
+            history_dir=str(options.folder / "history"),
         )
         self._ids = {camera.id for camera in options.cameras}
         self._counts = dict.fromkeys(self._ids, 0)
@@ -218,7 +224,8 @@ class _Told:
                 "received": camera.received,
                 "decoded": camera.decoded,
                 "analysed": camera.analysed,
-                "gated": getattr(camera, "gated", 0),
+                "gated": camera.gated,
+                "caught_up": camera.caught_up,
                 **{f"dropped_{reason}": count for reason, count in camera.dropped.items()},
             }
             for camera in self.report.totals.cameras
@@ -232,7 +239,9 @@ def _run(options: LiveOptions, pipe: Connection) -> None:
     if options.place is not None:
         stay(options.place)
     told = _Told(options)
-    worker = Worker("bench", told.send, on_results=told.saw)
+    # Clips are made and handed over as in the service; where they would be stored is not the workers' business.
+    clips = options.folder / "clips"
+    worker = Worker("bench", told.send, on_results=told.saw, clip_dir=clips, send_clip=lambda *_: True)
     worker.start()
     try:
         while True:

@@ -201,8 +201,8 @@ class CameraServer:
                     self._sent.put({name: int(ticks) for name, _, ticks in (word.partition("=") for word in words[1:])})
 
 
-def sent_s(before: Mapping[str, int], after: Mapping[str, int], passed_s: float) -> float:
-    """Seconds of stream that all cameras together were sent between two answers of `sent_ticks`.
+def sent_s(before: Mapping[str, int], after: Mapping[str, int], passed_s: float) -> dict[str, float]:
+    """Seconds of stream that each camera was sent between two answers of `sent_ticks`.
 
     Args:
         before: The earlier answer.
@@ -210,8 +210,8 @@ def sent_s(before: Mapping[str, int], after: Mapping[str, int], passed_s: float)
         passed_s: Time between them. A camera that connected again began to count somewhere else; where that shows (half
             as much again, and more), all of this time counts.
     """
-    found = ((ticks - before[name]) % 2**32 / _TICKS_HZ for name, ticks in after.items() if name in before)
-    return sum(one if one <= 1.5 * passed_s else passed_s for one in found)
+    found = {name: (ticks - before[name]) % 2**32 / _TICKS_HZ for name, ticks in after.items() if name in before}
+    return {name: one if one <= 1.5 * passed_s else passed_s for name, one in found.items()}
 
 
 __all__ = ["CLIPS", "ENCODING", "FPS", "CameraServer", "Content", "prepare_content", "sent_s"]

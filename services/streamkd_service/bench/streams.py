@@ -8,11 +8,12 @@ student's rate.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from math import floor
 from typing import TYPE_CHECKING
 
 import psutil
@@ -25,10 +26,11 @@ from streamkd_service.bench.live import Answered, LiveWorkers
 from streamkd_service.bench.report import percentile
 from streamkd_service.bench.rtsp import FPS, CameraServer, prepare_content, sent_s
 from streamkd_service.bench.waiting import pass_time
+from streamkd_service.runtime.process import usable_processors
 from streamkd_service.runtime.slots import workers_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -43,6 +45,7 @@ MEMORY_FROM_S = 300.0  # growth of memory counts from here on: histories and rin
 _MEMORY_EVERY_S, _MEMORY_SPAN_S = 5.0, 60.0
 _TAKE_EVERY_S = 1.0
 _FLOOR_CAMERAS = 16
+_WHOLE = 1e-6  # of a frame: sums of times are not exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ def measure_live(
 ) -> StreamsResult:
     """Serve recordings as cameras, measure the floor, then the live path; see `run_streams`."""
     spec = read_bundle(options.bundle).spec
-    processors = len(os.sched_getaffinity(0))
+    processors = len(usable_processors())
     workers = min(options.workers or workers_for(options.cameras, processors), options.cameras)
     with CameraServer(recordings) as server:
         floor = None
@@ -215,7 +218,8 @@ def judge(options: StreamsOptions, workers: int, rate_hz: float, taken: Taken) -
     before, after = taken.before, taken.after
     took_s = after.at_s - before.at_s
     stream_seconds = took_s * options.cameras
-    sent = sent_s(before.sent_ticks, after.sent_ticks, took_s)
+    sent_by_camera = sent_s(before.sent_ticks, after.sent_ticks, took_s)
+    sent = sum(sent_by_camera.values())
     due = max(1, round(sent * rate_hz))
     inside = _inside(taken)
     live_ms = [latency for answer, latency in inside if not answer.caught_up]
@@ -223,12 +227,12 @@ def judge(options: StreamsOptions, workers: int, rate_hz: float, taken: Taken) -
     finished = [(answer.camera, answer.finished_s) for answer, _ in inside]
     analysed = sum(not answer.repeated for answer, _ in inside)
     ages_s = answer_ages_s(finished, list(taken.began_s), (before.at_s, after.at_s))
-    gated = max(0, _difference(taken, "gated") - len(late_ms))
+    gated = max(0, _difference(taken, "gated") - _difference(taken, "caught_up"))
     cpu_ms = (after.workers_cpu_s - before.workers_cpu_s) / stream_seconds * 1e3
     server_s = after.server_cpu_s - before.server_cpu_s
-    cores = len(os.sched_getaffinity(0))
+    cores = len(usable_processors())
     p95 = percentile(live_ms, 0.95)
-    analysed_share = min(1.0, analysed / max(1, due - gated))
+    analysed_share = _analysed_share(taken, sent_by_camera, rate_hz, (answer for answer, _ in inside))
     pss = taken.pss_bytes(took_s)
     minute_5 = taken.pss_bytes(MEMORY_FROM_S) if took_s > MEMORY_FROM_S + _MEMORY_SPAN_S else None
     return StreamsResult(
@@ -269,6 +273,22 @@ def judge(options: StreamsOptions, workers: int, rate_hz: float, taken: Taken) -
     )
 
 
+def _analysed_share(taken: Taken, sent: Mapping[str, float], rate_hz: float, answers: Iterable[Answered]) -> float:
+    """Of the due frames that the gate did not leave out on purpose, those that were analysed.
+
+    Camera by camera: a still scene is looked at between its due frames too, which makes up for no loss elsewhere. What
+    was caught up on was due, whether it was analysed in the end or not.
+    """
+    seen = Counter(answer.camera for answer in answers if not answer.repeated)
+    wanted = done = 0
+    for camera, sent_for_s in sent.items():
+        left_out = _difference_of(taken, camera, "gated") - _difference_of(taken, camera, "caught_up")
+        due = max(0, floor(sent_for_s * rate_hz + _WHOLE) - left_out)
+        wanted += due
+        done += min(due, seen[camera])
+    return done / wanted if wanted else 1.0
+
+
 def _inside(taken: Taken) -> list[tuple[Answered, float]]:
     """Answers to what was sent in the measured time, and their latency in ms."""
     start_s, end_s = taken.before.at_s, taken.after.at_s
@@ -298,10 +318,11 @@ def answer_ages_s(
 
 
 def _difference(taken: Taken, key: str) -> int:
-    return sum(
-        counts.get(key, 0) - taken.before.totals.get(camera, {}).get(key, 0)
-        for camera, counts in taken.after.totals.items()
-    )
+    return sum(_difference_of(taken, camera, key) for camera in taken.after.totals)
+
+
+def _difference_of(taken: Taken, camera: str, key: str) -> int:
+    return taken.after.totals.get(camera, {}).get(key, 0) - taken.before.totals.get(camera, {}).get(key, 0)
 
 
 __all__ = [

@@ -122,9 +122,10 @@ class WorkerActor:
             self._controller = None
             raise UnavailableError(f"The Controller did not answer a {method}: {type(error).__name__}.") from error
 
-    def stay(self, place: Place) -> None:
-        """There are more workers on the node now, or fewer."""
+    def stay(self, place: Place) -> str:
+        """Take a place among the node's workers; returns the epoch of the incarnation that has taken it."""
         stay(place)
+        return self._worker.epoch
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the Worker; several may run at a time."""

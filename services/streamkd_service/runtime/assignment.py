@@ -45,7 +45,7 @@ def place(
         costs: Camera id to what it costs, above 0, in any unit.
         capacities: Worker id to what it can bear, above 0, in any unit; at least one worker.
         previous: Camera id to worker id as it is now; may name cameras and workers that no longer exist.
-        slack: Imbalance that is left alone, 0 to 1.
+        slack: Imbalance that is left alone, 0 to 1; infinity: nothing moves that has a worker.
 
     Returns:
         Camera id to worker id for every camera.

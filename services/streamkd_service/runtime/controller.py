@@ -8,7 +8,6 @@ of its own, so that neither the event loop waits for a disk nor two writes happe
 from __future__ import annotations
 
 import asyncio
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -127,8 +126,7 @@ class Controller:
         warn_of_labels(self._desired.records, self._models.spec)
         self._model_watch = ModelWatch(self, self._clock)
         await self._model_watch.recover()
-        threads = os.cpu_count() or 1
-        self._runner = RefreshRunner(self, self._clock, threads=threads, promoted=self._model_watch.begin)
+        self._runner = RefreshRunner(self, self._clock, promoted=self._model_watch.begin)
         await self._runner.recover()
         housekeeping = Housekeeping(self.config, self._repository, self._models, self.db)
         self._tasks = [
@@ -175,15 +173,18 @@ class Controller:
         assignment = self._desired.assignment(report.worker_id, self.config, self._models.live)
         return ReportReply(accepted=True, assignment=assignment)
 
-    async def set_workers(self, capacities: dict[str, float]) -> None:
-        """The cluster has these workers now, each as capable as it says; cameras of workers that have gone move."""
-        if not capacities or capacities == self._capacities:
-            return
-        self._capacities = dict(capacities)
-        if self._fleet.set_workers(capacities):
-            self._orphans_left = True
-            _log.info("workers changed", workers=len(capacities))
-        self._place()
+    async def set_workers(self, capacities: dict[str, float]) -> dict[str, str]:
+        """The cluster has these workers now, each as capable as it says; cameras of workers that have gone move.
+
+        Returns the epoch of each worker's present incarnation, of those that have been heard of.
+        """
+        if capacities and capacities != self._capacities:
+            self._capacities = dict(capacities)
+            if self._fleet.set_workers(capacities):
+                self._orphans_left = True
+                _log.info("workers changed", workers=len(capacities))
+            self._place()
+        return {worker_id: worker.epoch for worker_id, worker in self._fleet.workers.items() if worker.epoch}
 
     def _place(self) -> None:
         """Use the workers that are there; where none of them is heard of, all of them."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import structlog
 
 from streamkd.config import CameraConfig
 from streamkd.errors import InputError, NotFoundError
-from streamkd_service.runtime.assignment import imbalance, place
+from streamkd_service.runtime.assignment import SLACK, imbalance, place
 from streamkd_service.runtime.ports import Assignment
 
 if TYPE_CHECKING:
@@ -67,17 +68,17 @@ class Desired:
         return [record for record in found if record is not None]
 
     def put(self, *records: CameraRecord) -> None:
-        """Add cameras, or replace their settings."""
+        """Add cameras, or replace their settings; those that have a worker keep it."""
         self._records |= {record.config.id: record for record in records}
-        self.changed()
+        self._place_new()
 
     def remove(self, camera_id: str) -> None:
+        """Take a camera away; the others stay where they are."""
         self._records.pop(camera_id, None)
-        self.changed()
+        self._place_new()
 
     def changed(self) -> None:
-        """Something that assignments hold has changed: a camera, or the model."""
-        self.placement = place(self._costs(self._running()), self._shown(), self.placement)
+        """Something that assignments hold beside the cameras has changed: the model. Nothing moves."""
         self.revision += 1
 
     def move(self, cameras: Mapping[str, str], strengths: Mapping[str, float]) -> None:
@@ -95,7 +96,7 @@ class Desired:
         if capacities == self.capacities:
             return False
         self.capacities = dict(capacities)
-        self.changed()
+        self._place()
         return True
 
     def rebalance(self) -> bool:
@@ -103,8 +104,16 @@ class Desired:
         if imbalance(self._costs(self._running()), self._shown(), self.placement) <= _FAR_TOO_MUCH:
             return False
         before = self.placement
-        self.changed()
+        self._place()
         return self.placement != before
+
+    def _place_new(self) -> None:
+        # Only `use` and `rebalance` move cameras that run: each is blind for some seconds. At first none runs yet.
+        self._place(slack=math.inf if self.placement else SLACK)
+
+    def _place(self, slack: float = SLACK) -> None:
+        self.placement = place(self._costs(self._running()), self._shown(), self.placement, slack=slack)
+        self.revision += 1
 
     def _shown(self) -> dict[str, float]:
         return {name: capacity * self.strengths.get(name, 1.0) for name, capacity in self.capacities.items()}

@@ -153,13 +153,17 @@ class EngineLoop:
         recent = sorted(ms for at_s, ms in tuple(self._latencies) if now_s - at_s <= _PRESSURE_WINDOW_S)
         return recent[int(0.95 * (len(recent) - 1))] / 1e3 if recent else 0.0
 
-    def pressure(self, now_s: float) -> float:
+    def pressure(self, now_s: float, of_losses: float = 0.0) -> float:
         """The p95 latency of the last two seconds, as a share of the age at which frames are dropped; 0 if idle.
 
         Where neither the loop nor the machine is busy, frames come late in bursts (the keyframes of many cameras at
-        once), and lower rates would not help: then it is small, whatever the latency.
+        once), or a network brings them late, and lower rates would not help: then it is small, whatever the latency.
+
+        Args:
+            now_s: Monotonic time.
+            of_losses: See `streamkd_service.runtime.overload.Losses`.
         """
-        pressure = self.latency_p95_s(now_s) / self.max_frame_age_s
+        pressure = max(self.latency_p95_s(now_s) / self.max_frame_age_s, of_losses)
         has_room = max(self._load.share, self.machine_load) < _ROOM
         return min(pressure, _NO_PRESSURE) if has_room else pressure
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,11 @@ import structlog
 
 from streamkd.errors import UnavailableError
 from streamkd_service.runtime.actors import CONTROLLER_NAME, ControllerActor, WorkerActor
-from streamkd_service.runtime.slots import Slots
+from streamkd_service.runtime.processors import usable_count
+from streamkd_service.runtime.slots import Pins, Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from streamkd.config import CameraConfig, Config
@@ -43,6 +43,7 @@ _START_S = 60.0
 _log = structlog.get_logger(__name__)
 _ALWAYS_THERE: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0}
 _NODES_EVERY_S = 2.0
+_STAY_S = 2.0  # nodes are not followed meanwhile
 _WORKERS_SHARE = 0.7  # of the time that all of them have to stop
 
 
@@ -64,8 +65,7 @@ class Actors:
         self._controller = start_controller(config, list(self._slots.nodes), session)
         self._config, self._session = config, session
         self._workers: dict[str, tuple[str, Any]] = {}  # worker → its node, its actor
-        self._pins = config.workers.pin and config.student.threads == 1
-        self._told: dict[str, Place] = {}  # worker → its place, as it knows it
+        self._pins = Pins() if config.workers.pin and config.student.threads == 1 else None
         self.controller = ControllerHandle(self._controller)
         if session.local:
             for worker_id, place in self._slots.places().items():
@@ -76,8 +76,7 @@ class Actors:
         options = {"max_concurrency": _WORKER_CONCURRENCY, "scheduling_strategy": affinity, **_ALWAYS_THERE}
         actor = ray.remote(WorkerActor).options(**options, name=worker_id, namespace=self._session.namespace)
         arguments = (worker_id, self._session.namespace, self._config.log, self._session.log_path)
-        self._workers[worker_id] = (node_id, actor.remote(*arguments, place if self._pins else None))
-        self._told[worker_id] = place
+        self._workers[worker_id] = (node_id, actor.remote(*arguments, None if self._pins is None else place))
 
     async def follow_nodes(self) -> None:
         """Workers on every node that is there, as many as the cameras ask for; never returns."""
@@ -103,14 +102,24 @@ class Actors:
                 # ValueError: the one before still has the name; the next time it will be free.
                 with contextlib.suppress(ValueError):
                     self._start_worker(worker_id, node_id, places[worker_id])
-        # One that Ray has restarted begins with the place that it was created with, until that changes again.
-        for worker_id, place in places.items():
-            if self._pins and worker_id in self._workers and place != self._told[worker_id]:
-                self._workers[worker_id][1].stay.remote(place)
-                self._told[worker_id] = place
         shares = self._slots.capacities(alive)
         present = {worker_id: share for worker_id, share in shares.items() if worker_id in self._workers}
-        await self.controller.call("set_workers", present)
+        epochs: dict[str, str] = await self.controller.call("set_workers", present)
+        if self._pins is not None:
+            await self._tell_places(self._pins, epochs)
+
+    async def _tell_places(self, pins: Pins, epochs: Mapping[str, str]) -> None:
+        places = {worker_id: place for worker_id, place in self._slots.places().items() if worker_id in self._workers}
+        due = pins.due(places, epochs)
+        await asyncio.gather(*(self._tell_place(pins, worker_id, place) for worker_id, place in due.items()))
+
+    async def _tell_place(self, pins: Pins, worker_id: str, place: Place) -> None:
+        """Only an answer counts: a worker that has ended meanwhile is told again the next time."""
+        _, actor = self._workers[worker_id]
+        try:
+            pins.confirm(worker_id, await asyncio.wait_for(actor.stay.remote(place), _STAY_S), place)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            _log.warning("worker not told its place", worker=worker_id, reason=type(error).__name__)
 
     async def ready(self) -> None:
         """Wait until the Controller has started from the store."""
@@ -126,7 +135,7 @@ class Actors:
 
 def _this_node(session: RaySession) -> dict[str, float]:
     """This machine, as a session of our own has it: Ray is told of no processors there."""
-    return {session.node_id: float(len(os.sched_getaffinity(0)))}
+    return {session.node_id: float(usable_count())}
 
 
 def alive_nodes() -> dict[str, float]:

@@ -11,7 +11,7 @@ again, and comes twice as late.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,37 @@ _TRIED_S = 6.0  # pressure so soon after a rise is the rise's fault
 # Of all paces, at a time. Down: at the limit of what is bearable, and at most; it grows with the pressure in between.
 _LEAST_DOWN_SHARE, _MOST_DOWN_SHARE, _DOWN_BY_PRESSURE = 0.03, 0.3, 0.5
 _UP_SHARE, _MOST_UP_SHARE = 0.04, 0.16
+_LOST_WINDOW_S = 2.0
+_LOST_FLOOR, _BY_LOST = 0.6, 2.0  # a tenth of the due frames lost is as bad as `_HIGH`, a twentieth as `_LOW`
+
+
+class Losses:
+    """How much of what was due was lost in the last two seconds, as pressure.
+
+    A frame that a newer one replaces, or that was too old when it came to be decoded, leaves no latency behind: where
+    that is what goes wrong, latencies of the others look well.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, float, float]] = deque()  # when, due so far, lost so far
+
+    def pressure(self, due: float, lost: float, now_s: float) -> float:
+        """See `Governor.step`; 0 where nothing was lost, 2.6 where everything was.
+
+        Args:
+            due: Frames that were due so far, those that were lost among them. Where cameras go it may fall.
+            lost: Of these, so many.
+            now_s: Monotonic time.
+        """
+        if self._seen and (due < self._seen[-1][1] or lost < self._seen[-1][2]):
+            self._seen.clear()
+        self._seen.append((now_s, due, lost))
+        while len(self._seen) > 1 and now_s - self._seen[1][0] >= _LOST_WINDOW_S:
+            self._seen.popleft()
+        _, due_before, lost_before = self._seen[0]
+        if lost <= lost_before or due <= due_before:
+            return 0.0
+        return _LOST_FLOOR + _BY_LOST * min(1.0, (lost - lost_before) / (due - due_before))
 
 
 class Governor:
@@ -47,7 +78,7 @@ class Governor:
         """Judge the present pressure; called a few times a second.
 
         Args:
-            pressure: The p95 latency of the last seconds as a share of the limit; 1 and above where frames were lost.
+            pressure: The p95 latency of the last seconds as a share of the limit, or what `Losses` says if more.
             priorities: Of every camera whose rate may be lowered; a higher one keeps its rate longer. They may be
                 others each time: the same share of the paces stays taken.
             now_s: Monotonic time.
@@ -109,4 +140,4 @@ def _order(priorities: Mapping[str, int]) -> Iterator[str]:
             yield from sorted(cameras)
 
 
-__all__ = ["SLOWEST", "Governor", "paces"]
+__all__ = ["SLOWEST", "Governor", "Losses", "paces"]

@@ -16,7 +16,16 @@ _M_ARENA_MAX = -8  # of glibc's malloc.h
 _ARENAS = 2
 _SWITCH_INTERVAL_S = 0.03
 _THREADS = Path("/proc/self/task")
-_ALLOWED = frozenset(os.sched_getaffinity(0))  # before anything was set here
+
+
+def usable_processors() -> frozenset[int]:
+    """Numbers of the processors that this process may run on; where the system does not say (macOS), of all."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+_ALLOWED = usable_processors()  # before anything was set here
 
 
 def prepare_process() -> None:
@@ -33,8 +42,10 @@ def stay(place: Place) -> None:
 
     The decoder of a camera finds its pictures in the processor's own cache, and threads that wait for the interpreter's
     lock need not be woken on another one. Where the processors of this process have changed meanwhile (a container's),
-    it stays as it is.
+    it stays as it is; so it does on a system that binds no process to processors (macOS).
     """
+    if not hasattr(os, "sched_setaffinity"):
+        return
     processors = place.processors(_ALLOWED)
     for _ in range(2):  # a thread that was started meanwhile, by one that had not been told yet
         for thread in _THREADS.iterdir():
@@ -55,4 +66,4 @@ def _share_arenas() -> None:
         mallopt(_M_ARENA_MAX, _ARENAS)
 
 
-__all__ = ["prepare_process", "stay"]
+__all__ = ["prepare_process", "stay", "usable_processors"]

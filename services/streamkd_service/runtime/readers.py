@@ -139,6 +139,15 @@ class ReaderPool:
         for running in self._running.values():
             running.reader.max_age_s = max_age_s(latency_p95_s)
 
+    def due_and_lost(self) -> tuple[float, float]:
+        """Frames due so far, and of these those that were replaced or too old; may fall when a camera goes."""
+        due = lost = 0.0
+        for name, running in self._running.items():
+            counts, stale = self._mailboxes.counts(name), running.reader.stale_due
+            due += counts.put + stale
+            lost += counts.superseded + stale
+        return due, lost
+
     def priorities(self) -> dict[str, int]:
         """Of every camera that would cost less at a lower rate: not of those whose scene is still."""
         return {name: running.config.priority for name, running in self._running.items() if not running.reader.is_still}

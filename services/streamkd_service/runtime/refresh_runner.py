@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 from dataclasses import replace
 from functools import partial
@@ -27,6 +26,7 @@ from streamkd.types import CameraState
 from streamkd_service.needs import need_torch
 from streamkd_service.runtime.models import record_of
 from streamkd_service.runtime.ports import RefreshRequest
+from streamkd_service.runtime.processors import usable_count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -58,7 +58,7 @@ class RefreshRunner:
     Args:
         host: The Controller.
         clock: Time.
-        threads: Of the teach and distil steps; all processors by default, because these run at the lowest priority.
+        threads: Of the teach and distil steps; by default one a processor, because these run at the lowest priority.
         promoted: Told of a refresh whose candidate now serves.
     """
 
@@ -73,7 +73,7 @@ class RefreshRunner:
         self._host = host
         self._promoted = promoted
         self._clock = clock or SystemClock()
-        self._threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
+        self._threads = threads or min(usable_count(), _MOST_THREADS)
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.Task[None] | None = None
         self._record: RefreshRecord | None = None

@@ -36,6 +36,27 @@ class Place(NamedTuple):
         return {sorted(allowed)[self.number]} if self.workers == len(allowed) else allowed
 
 
+class Pins:
+    """Which place each worker's incarnation has confirmed: one that Ray starts again begins with its actor's first."""
+
+    def __init__(self) -> None:
+        self._confirmed: dict[str, tuple[str, Place]] = {}  # worker → its epoch, its place
+
+    def due(self, places: Mapping[str, Place], epochs: Mapping[str, str]) -> dict[str, Place]:
+        """Worker id to place, of those that have to be told.
+
+        Args:
+            places: Worker id to its place now.
+            epochs: Worker id to its present incarnation, of those that have been heard of.
+        """
+        wanted = {worker: (epochs[worker], place) for worker, place in places.items() if worker in epochs}
+        return {worker: known[1] for worker, known in wanted.items() if self._confirmed.get(worker) != known}
+
+    def confirm(self, worker_id: str, epoch: str, place: Place) -> None:
+        """This incarnation has answered that it knows its place."""
+        self._confirmed[worker_id] = (epoch, place)
+
+
 class Slots:
     """Names of workers (`worker-0`, `worker-1`, …), each on a node.
 
@@ -93,4 +114,4 @@ class Slots:
         return next(name for index in itertools.count() if (name := f"worker-{index}") not in self._nodes)
 
 
-__all__ = ["CAMERAS_A_WORKER", "Place", "Slots", "worker_ids", "workers_for"]
+__all__ = ["CAMERAS_A_WORKER", "Pins", "Place", "Slots", "worker_ids", "workers_for"]

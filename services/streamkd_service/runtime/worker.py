@@ -31,8 +31,9 @@ from streamkd_service.runtime.clips import ClipCourier, buffer_bytes, clip_plan
 from streamkd_service.runtime.engine_loop import EngineLoop
 from streamkd_service.runtime.histograms import LATENCY_BOUNDS_MS, Histogram
 from streamkd_service.runtime.outbox import Outbox
-from streamkd_service.runtime.overload import Governor
+from streamkd_service.runtime.overload import Governor, Losses
 from streamkd_service.runtime.ports import WorkerReport, WorkerTotals
+from streamkd_service.runtime.processors import ProcessorLoad
 from streamkd_service.runtime.readers import ReaderPool
 from streamkd_service.runtime.student_loader import StudentLoader
 
@@ -102,6 +103,8 @@ class Worker:
         self._histories: HistoryFolder | None = None
         self._applied_revision = -1
         self._governor = Governor()
+        self._losses = Losses()
+        self._processor_load = ProcessorLoad()
         self._slowed = 0  # cameras
         self._pressure = 0.0  # as last judged
         self._answering = ""  # the version that answers
@@ -289,10 +292,9 @@ class Worker:
 
     def _keep_pace(self) -> None:
         """Larger batches where the machine is busy; lower rates before frames come too late, and higher ones again."""
-        busy = psutil.cpu_percent() / 100.0  # since the last look
-        self._loop.machine_load += _MACHINE_WEIGHT * (busy - self._loop.machine_load)
+        self._loop.machine_load += _MACHINE_WEIGHT * (self._processor_load.share() - self._loop.machine_load)
         now_s = self._clock.monotonic_s()
-        self._pressure = self._loop.pressure(now_s)
+        self._pressure = self._loop.pressure(now_s, self._losses.pressure(*self._readers.due_and_lost(), now_s))
         paces = self._governor.step(self._pressure, self._readers.priorities(), now_s)
         slowed = sum(pace > 0 for pace in paces.values())
         if bool(slowed) != bool(self._slowed):

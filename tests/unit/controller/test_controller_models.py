@@ -10,7 +10,7 @@ from streamkd.errors import BundleError, ConflictError
 from streamkd_service.runtime.ports import (
     RefreshRequest,
 )
-from tests.controllers import record_of_bundle, report, run, running
+from tests.controllers import camera, record_of_bundle, report, run, running
 from tests.fakes import make_tiny_bundle
 
 
@@ -26,6 +26,27 @@ def test_a_promoted_model_reaches_the_workers_and_a_rollback_takes_it_back(confi
             return promoted, (await controller.report(report())).assignment.model_version
 
     assert run(scenario()) == ("tiny-2", "tiny-1")
+
+
+def test_another_model_moves_no_camera(config, tmp_path):
+    other = record_of_bundle(make_tiny_bundle(tmp_path / "models" / "tiny-2", version="tiny-2"))
+
+    async def scenario():
+        async with running(config, ("worker-0", "worker-1")) as controller:
+            await controller.db(lambda: controller.repository.add_model(other))
+            views = [await controller.add_camera(camera(f"door-{index}")) for index in range(6)]
+            for view in [view for view in views if view.worker_id == "worker-1"][:2]:
+                await controller.delete_camera(view.config.id)  # a third more than its share is left to the other
+            placed = []
+            for change in (lambda: controller.promote("tiny-2"), controller.rollback):
+                placed.append({view.config.id: view.worker_id for view in await controller.list_cameras()})
+                await change()
+            placed.append({view.config.id: view.worker_id for view in await controller.list_cameras()})
+            return placed
+
+    before, promoted, rolled_back = run(scenario())
+    assert sorted(before.values()).count("worker-0") == 4
+    assert before == promoted == rolled_back
 
 
 def test_a_damaged_bundle_is_not_promoted(config, tmp_path):

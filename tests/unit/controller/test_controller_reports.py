@@ -39,6 +39,20 @@ def test_cameras_are_spread_over_the_workers(config):
     assert run(scenario()) == [1, 1]
 
 
+def test_the_present_incarnations_of_the_workers_are_told(config):
+    workers = {"worker-0": 1.0, "worker-1": 1.0}
+
+    async def scenario():
+        async with running(config) as controller:
+            told = [await controller.set_workers(workers)]
+            for epoch in ("one", "two"):
+                await controller.report(report(epoch=epoch))
+                told.append(await controller.set_workers(workers))
+            return told
+
+    assert run(scenario()) == [{}, {"worker-0": "one"}, {"worker-0": "two"}]
+
+
 def test_what_was_acknowledged_is_in_the_database(config):
     async def scenario():
         async with running(config) as controller:
