@@ -78,7 +78,7 @@ class ApiResult:
     metrics_mb: float
     stream_clients: int
     stream_events: int
-    stream_complete: int  # clients that got each event once, in order
+    stream_complete: int  # clients that got each event that workers told meanwhile, once and in order
     stream_p50_ms: float
     stream_p95_ms: float
     late_reports: int

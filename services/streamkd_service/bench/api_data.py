@@ -86,6 +86,7 @@ class PlayedWorker:
     def __init__(self, worker_id: str, cameras: tuple[str, ...], events_per_s: float, picture: bytes) -> None:
         self.worker_id = worker_id
         self.events = 0
+        self.sent: dict[str, float] = {}  # every event that was reported, and when: Unix time, s
         self._epoch = uuid.uuid4().hex
         self._cameras = cameras
         self._events_per_s = events_per_s
@@ -104,6 +105,7 @@ class PlayedWorker:
         due = int(lasted_s * self._events_per_s)
         updates = tuple(self._event(number, now_utc, model_version) for number in range(self.events, due))
         self.events = due
+        self.sent |= {update.id: now_utc.timestamp() for update in updates}
         frames = int(lasted_s * 5)
         return WorkerReport(
             worker_id=self.worker_id,

@@ -36,9 +36,15 @@ class Feeder:
         """Until the session ends."""
         await asyncio.gather(*(self._play(worker, index) for index, worker in enumerate(self._workers)))
 
-    async def told(self) -> dict[str, int]:
-        """How many events have been told, and how many reports came late because the one before was not answered."""
-        return {"events": sum(worker.events for worker in self._workers), "late": self._late}
+    async def told(self) -> dict[str, Any]:
+        """What has been told so far.
+
+        Returns:
+            `events`: how many; `sent`: the id of each, and the Unix time (s) at which it was told; `late`: how many
+            reports came late because the one before was not answered.
+        """
+        sent = {event_id: at_s for worker in self._workers for event_id, at_s in worker.sent.items()}
+        return {"events": len(sent), "late": self._late, "sent": sent}
 
     async def stop(self) -> None:
         self._over.set()
