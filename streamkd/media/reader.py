@@ -22,6 +22,7 @@ from streamkd.media.liveness import SightWatch, StallWatch
 from streamkd.media.nap import Nap
 from streamkd.media.reconnect import BackOff, Link, Phase, Signal, connecting, transition
 from streamkd.media.recording import LOOP_FILTER, read_recording
+from streamkd.media.sampler import DUE_SLACK_S
 from streamkd.media.source import SourceStats, open_camera
 from streamkd.media.stillness import Stillness
 from streamkd.media.timestamps import DEFAULT_INTERVAL_S
@@ -297,12 +298,15 @@ class CameraReader:
         return FreshnessGate(self._max_frame_age_s, interval_s=interval_s, drift=drift, timed=info.timed)
 
     def _fresh(self, gate: FreshnessGate, decoded: DecodedFrame) -> list[DecodedFrame]:
-        before = gate.stale
+        before, next_s = gate.stale, self._due.next_source_s
         try:
             return gate.push(decoded)
         finally:
-            self._stale += gate.stale - before
-            self.stale_due += (gate.stale - before) * self._due_share
+            stale = gate.stale - before
+            self._stale += stale
+            # Of pictures that are decoded together the first are older, and not due.
+            if next_s is None or decoded.raw_pts_s is None or decoded.raw_pts_s >= next_s - DUE_SLACK_S:
+                self.stale_due += stale * self._due_share
 
     def _pace(self, decoded: DecodedFrame) -> list[DecodedFrame]:
         """Wait until a frame is due to be shown, as a player would; for what comes faster than it happened."""

@@ -109,6 +109,13 @@ def test_the_harder_it_is_pressed_the_more_is_let_go():
     assert first[-1] == 90
 
 
+@given(fleet=fleets, pressure=st.floats(0.85, 3.0))
+def test_rates_are_not_lowered_again_before_it_shows_what_that_did(fleet, pressure):
+    lowered = [sum(found.values()) for found in run(Governor(), fleet, [pressure] * 100)]
+    changes = [number for number, (before, after) in enumerate(pairwise(lowered)) if after > before]
+    assert all((later - earlier) * EVERY_S >= 2.4 for earlier, later in pairwise(changes))
+
+
 COUNTS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=60)
 
 

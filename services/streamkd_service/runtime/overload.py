@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 SLOWEST = 3  # the pace of keyframes only; pace p below that is the student's rate / 2 ** p
 _HIGH, _LOW = 0.8, 0.7  # p95 latency as a share of the limit beyond which frames are dropped
 _LASTING_S = 2.5  # of pressure; longer than the span it is measured over, in which one hiccup shows all the time
-_HOLD_S = 1.5  # a change has to show before the next one
-_CALM_S, _LONGEST_CALM_S = 2.0, 60.0  # without pressure before anything comes back
+_CALM_S, _LONGEST_CALM_S = 3.0, 60.0  # without pressure before anything comes back
 _SOONER = 0.7
 _TRIED_S = 6.0  # pressure so soon after a rise is the rise's fault
 # Of all paces, at a time. Down: at the limit of what is bearable, and at most; it grows with the pressure in between.
@@ -97,11 +96,12 @@ class Governor:
         elif self._high_since_s is None:
             self._high_since_s = now_s
         lasting = self._high_since_s is not None and now_s - self._high_since_s >= _LASTING_S
-        if lasting and now_s - self._changed_s >= _HOLD_S:
+        if lasting:
             # The harder it is pressed the more is let go at once.
             share = min(_MOST_DOWN_SHARE, _LEAST_DOWN_SHARE + _DOWN_BY_PRESSURE * (pressure - _HIGH))
             self._lowered = min(most, self._lowered + ceil(share * most))
-            self._changed_s = now_s
+            # What was late before the change says nothing of what it did, and is measured for a while yet.
+            self._changed_s = self._high_since_s = now_s
             if now_s - self._raised_s <= _TRIED_S:
                 self._calm_s, self._raised_s = min(_LONGEST_CALM_S, 2.0 * self._calm_s), float("-inf")
             self._up_share = _UP_SHARE
