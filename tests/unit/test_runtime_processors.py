@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamkd_service.runtime.process import usable_processors
-from streamkd_service.runtime.processors import ProcessorLoad, quota, usable_count
+from streamkd_service.runtime.processors import ProcessorLoad, own_group, quota, usable_count
 
 
 @pytest.fixture
@@ -13,6 +13,19 @@ def group(tmp_path):
     (tmp_path / "cpu.max").write_text("150000 100000\n")
     (tmp_path / "cpu.stat").write_text("usage_usec 1000000\nuser_usec 1\n")
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0::/\n", "."), ("0::/system.slice/streamkd.service\n", "system.slice/streamkd.service"), ("3:cpu:/a\n", ".")],
+)
+def test_the_group_of_a_container_or_a_unit(tmp_path, text, expected):
+    (tmp_path / "cgroup").write_text(text)
+    assert own_group(tmp_path, tmp_path / "cgroup") == tmp_path / expected
+
+
+def test_a_system_without_control_groups(tmp_path):
+    assert own_group(tmp_path, tmp_path / "nowhere") == tmp_path
 
 
 def test_a_quota_is_read(group):

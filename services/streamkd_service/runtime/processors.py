@@ -14,10 +14,19 @@ from streamkd_service.runtime.process import usable_processors
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-_CGROUP = Path("/sys/fs/cgroup")  # version 2; inside of a container its own group
+_CGROUPS, _MEMBER_OF = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # of version 2
 
 
-def quota(group: Path = _CGROUP) -> float | None:
+def own_group(groups: Path = _CGROUPS, member_of: Path = _MEMBER_OF) -> Path:
+    """The folder of this process's control group (cgroups(7)): of its container, or of its systemd unit."""
+    try:
+        lines = member_of.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return groups
+    return next((groups / line[3:].strip("/") for line in lines if line.startswith("0::/")), groups)
+
+
+def quota(group: Path) -> float | None:
     """Seconds of processor time a second that a control group allows (cgroup v2, `cpu.max`); None: no limit."""
     try:
         limit, period = (group / "cpu.max").read_text(encoding="ascii").split()
@@ -26,9 +35,9 @@ def quota(group: Path = _CGROUP) -> float | None:
         return None
 
 
-def usable_count(group: Path = _CGROUP) -> int:
-    """How many threads can run at a time: processors that this process may run on, within the group's quota."""
-    return max(1, ceil(min(len(usable_processors()), quota(group) or inf)))
+def usable_count(group: Path | None = None) -> int:
+    """How many threads can run at a time: processors that this process may run on, within its group's quota."""
+    return max(1, ceil(min(len(usable_processors()), quota(group or own_group()) or inf)))
 
 
 class ProcessorLoad:
@@ -37,7 +46,7 @@ class ProcessorLoad:
     Args:
         processors: Tells which these are; they may change (`streamkd_service.runtime.process.stay`).
         busy: Percent of every processor of the machine since it was last asked.
-        group: The control group whose quota counts as well.
+        group: The control group whose quota counts as well; None: this process's own.
         now_s: Monotonic time.
     """
 
@@ -45,10 +54,11 @@ class ProcessorLoad:
         self,
         processors: Callable[[], Collection[int]] = usable_processors,
         busy: Callable[[], Sequence[float]] = lambda: psutil.cpu_percent(percpu=True),
-        group: Path = _CGROUP,
+        group: Path | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._processors, self._busy, self._group, self._now_s = processors, busy, group, now_s
+        self._processors, self._busy, self._now_s = processors, busy, now_s
+        self._group = group or own_group()
         self._used: tuple[float, float] | None = None  # when, seconds of processor time of the group until then
 
     def share(self) -> float:
@@ -73,4 +83,4 @@ class ProcessorLoad:
         return self._now_s(), micros / 1e6
 
 
-__all__ = ["ProcessorLoad", "quota", "usable_count"]
+__all__ = ["ProcessorLoad", "own_group", "quota", "usable_count"]
