@@ -18,6 +18,7 @@ from streamkd.clock import SystemClock
 from streamkd.errors import UnavailableError
 from streamkd.store import open_repository, upgrade
 from streamkd_service.runtime.models import record_of
+from streamkd_service.runtime.processors import usable_count
 from streamkd_service.runtime.slots import CAMERAS_A_WORKER
 from tests.fakes import make_tiny_bundle
 from tests.processes import Service, command_line, session_folders, started, wait_for
@@ -109,8 +110,8 @@ def test_the_service_ends_and_says_so_when_ray_dies(service):
 @pytest.fixture
 def processors() -> set[int]:
     found = os.sched_getaffinity(0)
-    if not 1 < len(found) <= 4:
-        pytest.skip("two to four processors are needed")
+    if not 1 < len(found) <= 4 or usable_count() < len(found):
+        pytest.skip("two to four processors are needed, and no quota that allows fewer")
     return found
 
 
