@@ -20,7 +20,7 @@ from streamkd.distill.inherit import inherit_motion
 from streamkd.distill.local_teacher import DESCRIPTION, OF_MOTION, LocalTeacher, teacher_features
 from streamkd.distill.objectives.response import soft_cross_entropy
 from streamkd.distill.recipe import plain
-from streamkd.distill.request import MODELS, TrainRequest
+from streamkd.distill.request import TrainRequest
 from streamkd.distill.run import train_head
 from streamkd.distill.signals import TeacherSignals
 from streamkd.distill.train import FitConfig, fit, hard_targets, raw_features, set_standardiser
@@ -35,6 +35,7 @@ from streamkd.evaluate.metrics import action_metrics, bootstrap_by_source
 from streamkd.evaluate.score import clip_score, score_clips
 from streamkd.models.backbone import pretrained_backbone
 from streamkd.models.student import BACKBONE, Student, student_spec
+from streamkd.shipped import TRAINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +93,7 @@ class Development:
         self._key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
         self._work = request.cache / "runs" / self._key
         self._spec = self._named(request.version or f"lite0-{spec.rate_hz:g}hz-{self._key}")
-        self._out = free_for_bundle(request.out or MODELS / self._spec.version)
+        self._out = free_for_bundle(request.out or TRAINED / self._spec.version)
         for line in lacks(self.records, request.background):
             warn(line)
         self._raw = FeatureSet((), ())

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 RECIPE = "labels, joined streams, lite0 shift5, head on change only"
 INHERITED = f"{RECIPE}, a teacher's reading of motion"
-MODELS = Path("models")  # where bundles go that were given no place
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +64,4 @@ class TrainRequest:
         return f"{self.recipe.name} ({self.recipe.fingerprint()})"
 
 
-__all__ = ["INHERITED", "MODELS", "RECIPE", "TrainRequest"]
+__all__ = ["INHERITED", "RECIPE", "TrainRequest"]

@@ -18,7 +18,10 @@ from streamkd.distill.develop import split_classes
 from streamkd.distill.local_teacher import MEMBERS, TeacherFeatures
 from streamkd.errors import TrainingError
 from streamkd.evaluate.dataset import read_dataset
-from streamkd_service.cli import main, needs
+from streamkd.shipped import TRAINED
+from streamkd_service import needs
+from streamkd_service.cli import main
+from streamkd_service.cli.train import resolve_model
 
 
 @pytest.fixture
@@ -150,3 +153,9 @@ def test_a_student_learns_from_a_teacher_of_its_own_clips(few_clips, tmp_path, c
     bundle = read_bundle(tmp_path / "mine")
     assert bundle.lineage.recipe.startswith("short")
     assert "cross-fitted twice" in bundle.lineage.teachers[0]
+
+
+def test_a_version_that_was_trained_without_a_place_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (TRAINED / "v1").mkdir(parents=True)
+    assert resolve_model("v1") == TRAINED / "v1"

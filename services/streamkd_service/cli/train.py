@@ -10,7 +10,7 @@ import typer
 
 from streamkd.config import SHIPPED, StoreConfig
 from streamkd.errors import InputError
-from streamkd.shipped import SHIPPED_STUDENT
+from streamkd.shipped import SHIPPED_STUDENT, TRAINED
 from streamkd_service.cli.footage import hashes, name_missing, student_clips
 from streamkd_service.cli.options import (
     BackgroundOption,
@@ -130,7 +130,7 @@ def evaluate_actions(
 
 
 def resolve_model(model: str) -> Path:
-    """A bundle's folder: the shipped student, a path, or a version among the bundles that refreshes have made.
+    """A bundle's folder: the shipped student, a path, or a version that a refresh or `streamkd train` has made.
 
     Raises:
         InputError: There is neither.
@@ -138,7 +138,7 @@ def resolve_model(model: str) -> Path:
     if model in {"", SHIPPED}:
         return SHIPPED_STUDENT
     models = StoreConfig().models_dir
-    for place in (Path(model), models / model):
+    for place in (Path(model), models / model, TRAINED / model):
         if place.exists():
             return place
     raise InputError(f"There is no model {model!r}, here or in {models}.", hint="Name 'shipped' or a bundle's folder.")
