@@ -23,8 +23,8 @@ def test_every_thread_stays_on_the_worker_s_processor_and_may_leave_it_again():
     code = """
 import os, threading
 from pathlib import Path
-from streamkd_service.runtime.process import stay, usable_processors
-from streamkd_service.runtime.processors import usable_count
+from streamkd_service.runtime.process import stay
+from streamkd_service.runtime.processors import usable_count, usable_processors
 from streamkd_service.runtime.slots import Place
 allowed = os.sched_getaffinity(0)
 over = threading.Event()
@@ -46,8 +46,8 @@ def test_where_no_process_can_be_bound_all_processors_are_used():
 import os
 del os.sched_getaffinity, os.sched_setaffinity  # as on macOS
 from streamkd_service.runtime.handles import _this_node
-from streamkd_service.runtime.process import stay, usable_processors
-from streamkd_service.runtime.processors import usable_count
+from streamkd_service.runtime.process import stay
+from streamkd_service.runtime.processors import usable_count, usable_processors
 from streamkd_service.runtime.session import RaySession
 from streamkd_service.runtime.slots import Place
 assert usable_processors() == frozenset(range(os.cpu_count()))

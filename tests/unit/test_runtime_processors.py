@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamkd_service.runtime.process import usable_processors
-from streamkd_service.runtime.processors import ProcessorLoad, own_group, quota, usable_count
+from streamkd_service.runtime.processors import ProcessorLoad, own_group, quota, usable_count, usable_processors
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from streamkd_service.bench.report import percentile
 from streamkd_service.bench.rtsp import CameraServer, prepare_content
 from streamkd_service.bench.streams import StreamsOptions, measure_live
 from streamkd_service.bench.waiting import pass_time, wait_until
-from streamkd_service.runtime.process import usable_processors
+from streamkd_service.runtime.processors import usable_processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

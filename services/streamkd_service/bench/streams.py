@@ -26,7 +26,7 @@ from streamkd_service.bench.live import Answered, LiveWorkers
 from streamkd_service.bench.report import percentile
 from streamkd_service.bench.rtsp import FPS, CameraServer, prepare_content, sent_s
 from streamkd_service.bench.waiting import pass_time
-from streamkd_service.runtime.process import usable_processors
+from streamkd_service.runtime.processors import usable_processors
 from streamkd_service.runtime.slots import workers_for
 
 if TYPE_CHECKING:

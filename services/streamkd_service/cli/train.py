@@ -141,7 +141,9 @@ def resolve_model(model: str) -> Path:
     for place in (Path(model), models / model, TRAINED / model):
         if place.exists():
             return place
-    raise InputError(f"There is no model {model!r}, here or in {models}.", hint="Name 'shipped' or a bundle's folder.")
+    raise InputError(
+        f"There is no model {model!r}, here or in {models} or {TRAINED}.", hint="Name 'shipped' or a bundle's folder."
+    )
 
 
 def _figures(figures: dict[str, object]) -> str:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamkd_service.runtime.processors import usable_processors
+
 if TYPE_CHECKING:
     from streamkd_service.runtime.slots import Place
 
@@ -16,15 +18,6 @@ _M_ARENA_MAX = -8  # of glibc's malloc.h
 _ARENAS = 2
 _SWITCH_INTERVAL_S = 0.03
 _THREADS = Path("/proc/self/task")
-
-
-def usable_processors() -> frozenset[int]:
-    """Numbers of the processors that this process may run on; where the system does not say (macOS), of all."""
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
-
-
 _ALLOWED = usable_processors()  # before anything was set here
 
 
@@ -66,4 +59,4 @@ def _share_arenas() -> None:
         mallopt(_M_ARENA_MAX, _ARENAS)
 
 
-__all__ = ["prepare_process", "stay", "usable_processors"]
+__all__ = ["prepare_process", "stay"]

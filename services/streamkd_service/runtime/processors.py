@@ -1,7 +1,8 @@
-"""How many processors this process may use, and how busy they are. A container may have fewer than its machine."""
+"""Which processors this process may use, how many, and how busy they are. A container may have fewer."""
 
 from __future__ import annotations
 
+import os
 import time
 from math import ceil, inf
 from pathlib import Path
@@ -9,12 +10,17 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from streamkd_service.runtime.process import usable_processors
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
 _CGROUPS, _MEMBER_OF = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # of version 2
+
+
+def usable_processors() -> frozenset[int]:
+    """Numbers of the processors that this thread may run on; where the system does not say (macOS), of all."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 def own_group(groups: Path = _CGROUPS, member_of: Path = _MEMBER_OF) -> Path:
@@ -83,4 +89,4 @@ class ProcessorLoad:
         return self._now_s(), micros / 1e6
 
 
-__all__ = ["ProcessorLoad", "own_group", "quota", "usable_count"]
+__all__ = ["ProcessorLoad", "own_group", "quota", "usable_count", "usable_processors"]
