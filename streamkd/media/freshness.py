@@ -8,6 +8,7 @@ machines drift apart.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ from streamkd.errors import SourceError
 from streamkd.types import FailureReason
 
 if TYPE_CHECKING:
-    from streamkd.media.source import DecodedFrame
+    from collections.abc import Iterable, Iterator
+
+    from streamkd.media.source import Arrival, DecodedFrame
 
 DRIFT = 5e-4  # a quartz is off by 1e-4 at most; twice that, doubled for safety
 LOOSE_DRIFT = 0.05  # of cameras that count frames instead of reading a clock
@@ -65,8 +68,9 @@ class ArrivalClock:
 class FreshnessGate:
     """Lets through one connection's frames that are fresh, in order.
 
-    The first frames of a connection may have been lying ready, and only the first one that reading had to wait for says
-    how old they were: they are held back until then, a second at most.
+    The first pictures of a connection may have been lying ready, and only the first one that reading had to wait for
+    says how old they were: until then, a second at most, the gate is not settled, and lets nothing through. Let it see
+    pictures before they are decoded (`when_settled`), and none is lost for it.
 
     Args:
         max_age_s: Older frames are dropped.
@@ -82,7 +86,9 @@ class FreshnessGate:
         self._clock = ArrivalClock(drift)
         self._timed = timed
         self._backlog = False
-        self._held: list[DecodedFrame] | None = []  # None once settled
+        self._first_s: float | None = None  # arrival of the first picture
+        self._learnt_s = float("-inf")  # arrival of the last picture that was seen before it was decoded
+        self.settled = False
         self._late_since: tuple[float, float] | None = (
             None  # (time, age) of the first of the latest run of stale frames
         )
@@ -90,40 +96,37 @@ class FreshnessGate:
 
     def expected_s(self, raw_pts_s: float) -> float | None:
         """When a frame arrives at the earliest; None where that is not known."""
-        return self._clock.expected_s(raw_pts_s) if self._timed and self._held is None else None
+        return self._clock.expected_s(raw_pts_s) if self._timed and self.settled else None
+
+    def settle(self, arrival: Arrival) -> None:
+        """Take the delivery of a picture into account that is not decoded yet; as long as it is not `settled`."""
+        if arrival.pts_s is not None:
+            self._clock.learn(arrival.arrived_s, arrival.pts_s)
+        self._learnt_s = arrival.arrived_s
+        if self._first_s is None:
+            self._first_s = arrival.arrived_s
+        else:
+            waited = arrival.waited_s >= self._blocked_s
+            self.settled = waited or arrival.arrived_s - self._first_s >= _SETTLE_S
 
     def push(self, frame: DecodedFrame) -> list[DecodedFrame]:
-        """The fresh frames that can be given on now that `frame` has arrived, `arrived_s` less what they were late by.
+        """The frame, if it is fresh: `arrived_s` less what it was late by.
 
         Raises:
             LaggingError: For seconds every frame has been too old, and they do not catch up; connect again.
         """
-        if frame.raw_pts_s is not None:
-            self._clock.learn(frame.arrived_s, frame.raw_pts_s)
-        if self._held is None:
-            return self._fresh([frame])
-        self._held.append(frame)
-        first = self._held[0]
-        settled = len(self._held) > 1 and frame.waited_s >= self._blocked_s
-        if not settled and frame.arrived_s - first.arrived_s < _SETTLE_S:
-            if len(self._held) > _HELD:
-                del self._held[0]
-                self.stale += 1
+        if not self.settled:
+            self.stale += 1
             return []
-        held, self._held = self._held, None
-        return self._fresh(held)
-
-    def _fresh(self, frames: list[DecodedFrame]) -> list[DecodedFrame]:
         if not self._timed:
-            return [frame for frame in frames if self._fresh_untimed(frame)]
-        fresh = []
-        for frame in frames:
-            # Without a PTS nothing is known; such frames are few, and between others.
-            age_s = 0.0 if frame.raw_pts_s is None else self._clock.age_s(frame.arrived_s, frame.raw_pts_s)
-            if self._in_time(frame, age_s):
-                # What it was late by belongs to its age, for whoever looks at it next.
-                fresh.append(replace(frame, arrived_s=frame.arrived_s - age_s))
-        return fresh
+            return [frame] if self._fresh_untimed(frame) else []
+        if frame.raw_pts_s is None:  # nothing is known; such frames are few, and between others
+            return [frame] if self._in_time(frame, 0.0) else []
+        if frame.arrived_s > self._learnt_s:
+            self._clock.learn(frame.arrived_s, frame.raw_pts_s)
+        age_s = self._clock.age_s(frame.arrived_s, frame.raw_pts_s)
+        # What it was late by belongs to its age, for whoever looks at it next.
+        return [replace(frame, arrived_s=frame.arrived_s - age_s)] if self._in_time(frame, age_s) else []
 
     def _in_time(self, frame: DecodedFrame, age_s: float) -> bool:
         if age_s <= self._max_age_s:
@@ -152,4 +155,21 @@ class FreshnessGate:
         return not self._backlog
 
 
-__all__ = ["DRIFT", "LOOSE_DRIFT", "ArrivalClock", "FreshnessGate", "LaggingError"]
+def when_settled(arrivals: Iterable[Arrival], gate: FreshnessGate) -> Iterator[Arrival]:
+    """A connection's pictures, held back until the gate is settled.
+
+    They wait while they are compressed: decoded, they would be up to 17 pictures that each camera's decoder keeps
+    memory for as long as it is connected. Of more than that the oldest go on, to be decoded and dropped.
+    """
+    held: deque[Arrival] = deque()
+    for arrival in arrivals:
+        if gate.settled:
+            yield arrival
+            continue
+        gate.settle(arrival)
+        held.append(arrival)
+        while held and (gate.settled or len(held) > _HELD):
+            yield held.popleft()
+
+
+__all__ = ["DRIFT", "LOOSE_DRIFT", "ArrivalClock", "FreshnessGate", "LaggingError", "when_settled"]

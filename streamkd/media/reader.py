@@ -17,7 +17,7 @@ from streamkd.clock import Clock, SystemClock
 from streamkd.errors import SourceError
 from streamkd.media.due import DueFrames
 from streamkd.media.flow import MAX_AGE_S, FlowCounts, PacketFlow
-from streamkd.media.freshness import DRIFT, LOOSE_DRIFT, FreshnessGate, LaggingError
+from streamkd.media.freshness import DRIFT, LOOSE_DRIFT, FreshnessGate, LaggingError, when_settled
 from streamkd.media.liveness import SightWatch, StallWatch
 from streamkd.media.nap import Nap
 from streamkd.media.reconnect import BackOff, Link, Phase, Signal, connecting, transition
@@ -267,7 +267,8 @@ class CameraReader:
             hold=gate is not None,
         )
         nap = Nap(self._max_frame_age_s / 2) if source.info.transport == "tcp" else None
-        for arrival in source.arrivals(self._stopped.is_set, keep):
+        arrivals = source.arrivals(self._stopped.is_set, keep)
+        for arrival in arrivals if gate is None else when_settled(arrivals, gate):
             slow = self._pace_wanted
             self._due.set_rate(self._rate_hz / 2 ** min(slow, KEYFRAMES_PACE - 1))
             flow.keyframes_only = self._camera.decode == "keyframes" or only_keyframes(slow, flow.entries_apart_s)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamkd.media.freshness import LOOSE_DRIFT, FreshnessGate, LaggingError
-from streamkd.media.source import DecodedFrame
+from streamkd.media.freshness import LOOSE_DRIFT, FreshnessGate, LaggingError, when_settled
+from streamkd.media.source import Arrival, DecodedFrame
 from streamkd.types import FailureReason
 
 STEP_S = 0.1
@@ -16,7 +16,9 @@ def frame(pts_s, arrived_s, waited_s=STEP_S):
 
 
 def deliver(gate, frames):
-    return [given.raw_pts_s for f in frames for given in gate.push(f)]
+    """PTS of what the gate lets through of frames, each of them a picture that is decoded by itself."""
+    pictures = (Arrival(f, f.raw_pts_s, 1, False, f.arrived_s, f.waited_s) for f in frames)
+    return [given.raw_pts_s for one in when_settled(pictures, gate) for given in gate.push(one.packet)]
 
 
 def on_time(first, count, origin_s=1000.0):
@@ -50,6 +52,25 @@ def test_a_backlog_at_the_beginning_is_dropped_too():
     given = deliver(gate, [*lying_ready, *on_time(21, 5)])
     assert min(given) >= 1.4
     assert gate.stale + len(given) == 25
+
+
+def test_pictures_wait_for_the_first_that_reading_waited_for_and_not_more_than_a_few_of_them():
+    gate = FreshnessGate(0.5, interval_s=STEP_S)
+    lying_ready = [Arrival(None, k * STEP_S, 1, False, 1000.0, 0.0) for k in range(20)]
+    given = when_settled([*lying_ready, Arrival(None, 2.0, 1, False, 1000.1, STEP_S)], gate)
+    first = [next(given).pts_s for _ in range(4)]
+    assert first == pytest.approx([0.0, 0.1, 0.2, 0.3])  # the oldest of 20
+    assert not gate.settled
+    assert len(list(given)) == 17
+    assert gate.settled
+
+
+def test_what_comes_without_a_pause_waits_a_second_at_most():
+    gate = FreshnessGate(0.5, interval_s=STEP_S)
+    without_a_pause = (Arrival(None, k * STEP_S, 1, False, 1000.0 + k * STEP_S, 0.0) for k in range(12))
+    assert next(when_settled(without_a_pause, gate)).arrived_s == 1000.0
+    assert gate.settled
+    assert next(without_a_pause).arrived_s == pytest.approx(1001.1)
 
 
 def test_a_short_backlog_at_the_beginning_is_kept():

@@ -13,11 +13,11 @@ import pytest
 
 from streamkd.clock import SystemClock
 from streamkd.errors import SourceError
-from streamkd.media.freshness import FreshnessGate
+from streamkd.media.freshness import FreshnessGate, when_settled
 from streamkd.media.mailbox import MailboxSet
 from streamkd.media.reader import KEYFRAMES_PACE, SPARSE_S, CameraReader, only_keyframes
 from streamkd.media.reconnect import BackOff
-from streamkd.media.source import DecodedFrame, open_camera
+from streamkd.media.source import Arrival, DecodedFrame, open_camera
 from streamkd.pipeline import GAP_S
 from streamkd.types import CameraState, FailureReason
 from tests.media import KeptMailboxes, camera, make_clip, number_of, wait_until
@@ -167,12 +167,16 @@ def test_a_missing_page_is_not_found(web):
 def test_after_a_silence_a_backlog_without_times_is_dropped():
     gate = FreshnessGate(0.5, interval_s=0.1, timed=False)
 
-    def push(at_s, waited_s):
-        return len(gate.push(DecodedFrame(None, at_s, at_s, waited_s, 1.0)))
+    def push(*pictures):
+        arrivals = [Arrival(None, None, 1, False, at_s, waited_s) for at_s, waited_s in pictures]
+        return sum(
+            len(gate.push(DecodedFrame(None, one.arrived_s, one.arrived_s, one.waited_s, 1.0)))
+            for one in when_settled(arrivals, gate)
+        )
 
-    live = sum(push(100 + k / 10, 0.1) for k in range(10))
-    stuck = push(120, 19.0) + sum(push(120.0, 0.0) for _ in range(50))
-    again = sum(push(120.1 + k / 10, 0.1) for k in range(10))
+    live = push(*((100 + k / 10, 0.1) for k in range(10)))
+    stuck = push((120, 19.0), *[(120.0, 0.0)] * 50)
+    again = push(*((120.1 + k / 10, 0.1) for k in range(10)))
     assert (live, stuck, again, gate.stale) == (10, 0, 10, 51)
 
 
