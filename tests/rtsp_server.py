@@ -8,7 +8,7 @@ Prints "ready rtsp://127.0.0.1:8554" when it listens. Every client gets the file
 at the file's end the stream ends, and whoever connects again gets it anew. With --shared all clients of a mount see
 the same moment. With --report a line "playing NAME SECONDS" says when a client's stream began, on the machine's
 monotonic clock: the picture with PTS t is sent at SECONDS + t; and each line that comes in is answered by a line
-"sent NAME=TICKS ...": the RTP time, 90,000 a second, of the picture that each stream sent last.
+"sent NAME=TICKS ...": the RTP time, 90,000 a second, of the picture that each stream sent last. It ends with its input.
 """
 
 import argparse
@@ -68,13 +68,14 @@ def report_beginnings(name, factory, payloaders):
     factory.connect("media-configure", configured)
 
 
-def answer_what_was_sent(payloaders):
+def answer_what_was_sent(payloaders, end):
     def asked(source, condition):
         if condition & GLib.IO_IN and sys.stdin.readline():
             words = (f"{name}={pay.get_property('timestamp')}" for name, pay in payloaders.items())
             print("sent", *words, flush=True)
             return True
-        return False  # nobody will ask again
+        end()  # whoever started this is gone, however it ended
+        return False
 
     GLib.io_add_watch(sys.stdin.fileno(), GLib.PRIORITY_DEFAULT, GLib.IO_IN | GLib.IO_HUP | GLib.IO_ERR, asked)
 
@@ -106,9 +107,9 @@ def main():
         mounts.add_factory(f"/{name}", make_factory(AUDIO_ONLY, arguments.shared, arguments.user))
     if not server.attach(None):
         sys.exit(f"port {arguments.port} on {arguments.host} is taken; choose another with --port")
-    if arguments.report:
-        answer_what_was_sent(payloaders)
     loop = GLib.MainLoop()
+    if arguments.report:
+        answer_what_was_sent(payloaders, loop.quit)
     for number in (signal.SIGINT, signal.SIGTERM):
         GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, loop.quit)
     print(f"ready rtsp://{arguments.host}:{server.get_bound_port()}", flush=True)

@@ -77,6 +77,11 @@ class Gaze:
         self._recent.append(view)
         return Glance(self._cut(view), again, moved)
 
+    def look_again(self) -> None:
+        """Take a frame in that shows what the last one did: it counts among the last frames, and is kept only once."""
+        if self._recent:
+            self._recent.append(self._recent[-1])
+
     def _measure(self, view: UInt8Array, focus: FocusSpec) -> None:
         cells = to_cells(view)
         if self._corner is None:

@@ -182,6 +182,8 @@ class Students:
             unseen = []
             if known is None:
                 unseen = [(track, _look(track, frame)) for track in (camera.answering, camera.following) if track]
+            elif camera.answering is not None:
+                camera.answering.gaze.look_again()
             self._works[frame.camera_id] = _Work(frame, camera, unseen, known)
 
     def advance(self) -> list[tuple[Frame, Answer]]:

@@ -193,6 +193,7 @@ class Source:
             )
         stream.thread_count = 1
         self._untimed = kind is not SourceKind.FILE and container.format.name in _UNTIMED_FORMATS
+        self._tick_s = None if stream.time_base is None else stream.time_base.as_integer_ratio()
         self._joiner = PieceJoiner(stream.codec_context.name) if kind is SourceKind.RTSP else None
         self._arrivals: dict[int, float] = {}
         self._corrupt_since_s: float | None = None
@@ -269,10 +270,14 @@ class Source:
             )
 
     def _arrival(self, packet: _Packet, arrived_s: float, waited_s: float) -> Arrival:
-        known = packet.pts is not None and packet.time_base is not None and not self._untimed
+        pts_s = None
+        if packet.pts is not None and self._tick_s is not None and not self._untimed:
+            pts_s = (
+                packet.pts * self._tick_s[0] / self._tick_s[1]
+            )  # as a fraction of them would be, at a tenth of its cost
         return Arrival(
             packet=packet,
-            pts_s=float(packet.pts * packet.time_base) if known else None,  # type: ignore[operator]
+            pts_s=pts_s,
             size=packet.size,
             entry=packet.is_keyframe and self._is_entry(packet),
             arrived_s=arrived_s,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
+import psutil
 import pytest
 
 from streamkd_service import cli
-from tests.media import needs_rtsp
+from tests.media import needs_rtsp, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400), needs_rtsp()]
 
@@ -54,3 +57,19 @@ def test_compare(capsys):
     assert len(names) == 3
     assert names[-1] == "streamkd"
     assert all(candidate["cpu_ms_per_stream_second"] > 0 for candidate in found["found"])
+
+
+ABANDONED = """
+import os, signal, psutil
+from streamkd_service.bench.rtsp import CameraServer
+
+with CameraServer({}):
+    print(*[child.pid for child in psutil.Process().children()], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_cameras_end_with_a_benchmark_that_was_killed():
+    killed = subprocess.run([sys.executable, "-c", ABANDONED], stdout=subprocess.PIPE, text=True, check=False)
+    (server,) = map(int, killed.stdout.split())
+    wait_until(lambda: not psutil.pid_exists(server), what="the RTSP server ends")

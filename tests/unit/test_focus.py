@@ -149,6 +149,29 @@ def test_after_a_cut_the_gaze_settles_anew() -> None:
     assert gaze.corner_px[0] > 0
 
 
+def test_frames_that_show_what_the_last_one_did_are_among_the_last_but_kept_only_once() -> None:
+    assert SPEC.focus is not None
+    soon = SPEC.model_copy(update={"focus": SPEC.focus.model_copy(update={"decay": 0.5})})
+    gaze, views = Gaze(soon), _blinking(10, 0, 0)
+    for view in views:
+        gaze.look(view)
+    for _ in range(SPEC.warmup_frames - 1):
+        gaze.look_again()
+    then = _blinking(12, 110, 150)
+    count, moved = next((n, glance) for n, glance in enumerate(map(gaze.look, then)) if glance.moved)
+    last = [views[-1]] * SPEC.warmup_frames + list(then[:count])
+    top, left = gaze.corner_px
+    shown = [view[top : top + 64, left : left + 64] for view in last[-SPEC.warmup_frames :]]
+    np.testing.assert_array_equal(np.stack(moved.again), np.stack(shown))
+    assert 0 < count < SPEC.warmup_frames
+
+
+def test_before_the_first_frame_nothing_is_looked_at_again() -> None:
+    gaze = Gaze(SPEC)
+    gaze.look_again()
+    assert gaze.look(_blinking(1, 0, 0)[0]).again == ()
+
+
 def test_training_cuts_the_window_that_the_live_path_takes() -> None:
     views = _blinking(10, 100, 140)
     gaze = Gaze(SPEC)
