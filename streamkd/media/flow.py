@@ -10,6 +10,7 @@ student sees how it began.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MAX_AGE_S = 1.8
 _OLDEST_S, _SOONEST_S, _SPREAD = 2.0, 1.6, 1.2
 _HOLD_PICTURES = 300
+_GROUPS = 4  # some cameras put entries where they like: the longest of these says how far apart they may be
 _HOLD_BYTES = 8 << 20
 
 
@@ -118,6 +120,7 @@ class PacketFlow:
         self._stillness = stillness
         self._hold = hold
         self.keyframes_only = keyframes_only  # may change at any time
+        self.group_share = 1.0  # of each group of pictures, from its beginning, what is decoded; may change at any time
         self._whole = True  # nothing that later pictures refer to was left out
         self.max_age_s = max_age_s  # may change at any time
         self._held: list[Arrival] = []
@@ -127,7 +130,8 @@ class PacketFlow:
         self._answered = False  # since the last entry
         self._aligned = False  # the grid of the rate begins with an entry
         self._entry_s: float | None = None  # PTS of the last entry
-        self._entries_apart_s: float | None = None
+        self._entries_apart_s: float | None = None  # the last two
+        self._groups_s: deque[float] = deque(maxlen=_GROUPS)  # how long the last groups were
         self._look_s: float | None = None  # PTS from which on a still scene is looked at again
         self._seen: _Seen | None = None
 
@@ -138,8 +142,8 @@ class PacketFlow:
 
     @property
     def entries_apart_s(self) -> float | None:
-        """How far apart the last two entries were; None: two have not been seen."""
-        return self._entries_apart_s
+        """How far apart entries are: the furthest of the last few; None: two have not been seen."""
+        return max(self._groups_s, default=None)
 
     @property
     def is_still(self) -> bool:
@@ -151,7 +155,7 @@ class PacketFlow:
         """The source's time before which nothing that arrives is needed; None: everything may be."""
         if not self._hold or self._last_s is None:
             return None
-        if self.keyframes_only:
+        if self.keyframes_only or not self._whole:
             return self._next_entry_s
         if self.is_still and self._answered:
             entry_s, look_s = self._next_entry_s, self._look_s
@@ -197,7 +201,9 @@ class PacketFlow:
         """Whether the picture is let go at once; then so is everything up to the next entry."""
         if arrival.entry:
             self._whole = True
-        if arrival.pts_s is None or arrival.packet.is_keyframe or (self._whole and not self.keyframes_only):
+        if arrival.pts_s is None or arrival.packet.is_keyframe:
+            return False
+        if self._whole and not self.keyframes_only and not self._is_past_share(arrival.pts_s):
             return False
         for held in self._held:
             self._due.skip(held.pts_s or 0.0)
@@ -205,6 +211,13 @@ class PacketFlow:
         self._held, self._held_bytes, self._whole = [], 0, False
         self._due.skip(arrival.pts_s)
         return True
+
+    def _is_past_share(self, at_s: float) -> bool:
+        """Whether a picture comes after the part of its group that is decoded."""
+        entry_s, apart_s = self._entry_s, self.entries_apart_s
+        if self.group_share >= 1.0 or entry_s is None or apart_s is None or self.is_still:
+            return False
+        return at_s - entry_s >= self.group_share * apart_s - DUE_SLACK_S
 
     def _is_needed(self, at_s: float) -> bool:
         if len(self._held) >= _HOLD_PICTURES or self._held_bytes >= _HOLD_BYTES:
@@ -221,6 +234,8 @@ class PacketFlow:
         self._let_go(was_still=was_still)
         self._answered = False
         self._entries_apart_s = None if self._entry_s is None else at_s - self._entry_s
+        if self._entries_apart_s is not None:
+            self._groups_s.append(self._entries_apart_s)
         self._entry_s = at_s
         self._align()
 

@@ -20,6 +20,7 @@ from streamkd.media.flow import MAX_AGE_S, FlowCounts, PacketFlow
 from streamkd.media.freshness import DRIFT, LOOSE_DRIFT, FreshnessGate, LaggingError, when_settled
 from streamkd.media.liveness import SightWatch, StallWatch
 from streamkd.media.nap import Nap
+from streamkd.media.pace import thin_out
 from streamkd.media.reconnect import BackOff, Link, Phase, Signal, connecting, transition
 from streamkd.media.recording import LOOP_FILTER, read_recording
 from streamkd.media.sampler import DUE_SLACK_S
@@ -42,18 +43,6 @@ STOP_S = 1.0
 _RATE_WINDOW_S = 4.0
 _LAGS_TO_LOOSEN = 3
 _PACE_JUMP_S = 2.0
-KEYFRAMES_PACE = 3
-SPARSE_S = 3.0  # keyframes further apart than this are answers that do not belong together: no event can open
-
-
-def only_keyframes(pace: int, entries_apart_s: float | None) -> bool:
-    """Whether a camera at this pace is decoded at its keyframes only.
-
-    Args:
-        pace: See `CameraReader.slow_down`.
-        entries_apart_s: How far apart its keyframes are; None: not known.
-    """
-    return pace >= KEYFRAMES_PACE and (entries_apart_s is None or entries_apart_s <= SPARSE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +156,7 @@ class CameraReader:
             self._thread.join(timeout_s)
 
     def slow_down(self, pace: int) -> None:
-        """Let fewer frames be due: the student's rate / 2 ** `pace`, and from `KEYFRAMES_PACE` on keyframes only.
-
-        Where these are more than `SPARSE_S` apart, it goes on at the pace before that.
-        """
+        """Let fewer frames be analysed; see `streamkd.media.pace`."""
         self._pace_wanted = pace
 
     def counts(self) -> ReaderCounts:
@@ -269,9 +255,10 @@ class CameraReader:
         nap = Nap(self._max_frame_age_s / 2) if source.info.transport == "tcp" else None
         arrivals = source.arrivals(self._stopped.is_set, keep)
         for arrival in arrivals if gate is None else when_settled(arrivals, gate):
-            slow = self._pace_wanted
-            self._due.set_rate(self._rate_hz / 2 ** min(slow, KEYFRAMES_PACE - 1))
-            flow.keyframes_only = self._camera.decode == "keyframes" or only_keyframes(slow, flow.entries_apart_s)
+            thin = thin_out(self._pace_wanted, flow.entries_apart_s)
+            self._due.set_rate(self._rate_hz * thin.rate_share)
+            flow.group_share = thin.group_share
+            flow.keyframes_only = self._camera.decode == "keyframes" or thin.keyframes_only
             self._due_share = 1.0 if flow.keyframes_only else min(1.0, self._due.rate_hz * interval_s)
             flow.max_age_s = self.max_age_s
             frames_before = self._stats.frames
@@ -389,11 +376,8 @@ class _Timed:
 
 
 __all__ = [
-    "KEYFRAMES_PACE",
     "LOOP_FILTER",
-    "SPARSE_S",
     "CameraReader",
     "ReaderCounts",
-    "only_keyframes",
     "read_recording",
 ]

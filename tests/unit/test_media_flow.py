@@ -330,6 +330,48 @@ def test_a_camera_that_is_slowed_to_keyframes_and_moves_is_not_found_still():
     assert not subject.is_still
 
 
+def test_of_each_group_of_pictures_the_first_part_can_be_decoded_at_the_full_rate():
+    camera, counts = Camera(), FlowCounts()
+    subject = flow(camera, counts)
+    subject.group_share = 0.5
+    frames = feed(subject, [camera.arrival(n) for n in range(120)])
+    # how long a group is has to be seen once
+    assert numbers(frames) == [*range(0, 30, 3), 30, 33, 36, 39, 42, 60, 63, 66, 69, 72, 90, 93, 96, 99, 102]
+    assert [number for number in camera.decoded if number >= 60] == [*range(60, 73), *range(90, 103)]
+    assert {frame.segment for frame in frames} == {0}
+
+
+def test_past_the_part_that_is_decoded_the_reader_may_sleep_until_the_next_group():
+    camera = Camera()
+    subject = flow(camera)
+    subject.group_share = 0.5
+    feed(subject, [camera.arrival(n) for n in range(75)])
+    assert subject.quiet_until_s == pytest.approx(75 / FPS)
+    feed(subject, [camera.arrival(75)])
+    assert subject.quiet_until_s == pytest.approx(90 / FPS)
+
+
+def test_whoever_wants_whole_groups_again_gets_them_from_the_next_one_on():
+    camera = Camera()
+    subject = flow(camera)
+    subject.group_share = 0.25
+    feed(subject, [camera.arrival(n) for n in range(75)])
+    subject.group_share = 1.0
+    frames = feed(subject, [camera.arrival(n) for n in range(75, 105)])
+    assert numbers(frames) == [90, 93, 96, 99, 102]
+
+
+def test_where_groups_differ_in_length_the_longest_of_the_last_ones_counts():
+    camera = Camera()
+    subject = flow(camera)
+    assert subject.entries_apart_s is None
+    feed(subject, [camera.arrival(n) for n in range(31)])
+    feed(subject, [camera.arrival(n, gop=40) for n in range(31, 45)])
+    assert subject.entries_apart_s == pytest.approx(2.0)
+    feed(subject, [camera.arrival(n, gop=6) for n in range(45, 67)])
+    assert subject.entries_apart_s == pytest.approx(8 / FPS)
+
+
 def test_while_only_keyframes_are_wanted_the_reader_may_sleep_until_the_next():
     camera = Camera()
     subject = flow(camera, keyframes_only=True)

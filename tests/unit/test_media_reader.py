@@ -15,10 +15,9 @@ from streamkd.clock import SystemClock
 from streamkd.errors import SourceError
 from streamkd.media.freshness import FreshnessGate, when_settled
 from streamkd.media.mailbox import MailboxSet
-from streamkd.media.reader import KEYFRAMES_PACE, SPARSE_S, CameraReader, only_keyframes
+from streamkd.media.reader import CameraReader
 from streamkd.media.reconnect import BackOff
 from streamkd.media.source import Arrival, DecodedFrame, open_camera
-from streamkd.pipeline import GAP_S
 from streamkd.types import CameraState, FailureReason
 from tests.media import KeptMailboxes, camera, make_clip, number_of, wait_until
 
@@ -178,16 +177,3 @@ def test_after_a_silence_a_backlog_without_times_is_dropped():
     stuck = push((120, 19.0), *[(120.0, 0.0)] * 50)
     again = push(*((120.1 + k / 10, 0.1) for k in range(10)))
     assert (live, stuck, again, gate.stale) == (10, 0, 10, 51)
-
-
-@pytest.mark.parametrize(
-    ("pace", "apart_s", "expected"),
-    [(KEYFRAMES_PACE - 1, 2.0, False), (KEYFRAMES_PACE, 2.0, True), (KEYFRAMES_PACE, None, True)],
-)
-def test_the_slowest_pace_is_keyframes_only(pace, apart_s, expected):
-    assert only_keyframes(pace, apart_s) == expected
-
-
-def test_a_camera_is_not_slowed_to_answers_that_do_not_belong_together():
-    assert SPARSE_S == GAP_S
-    assert not only_keyframes(KEYFRAMES_PACE, GAP_S + 1.0)

@@ -1,8 +1,8 @@
 """Overload as a mode: rates are lowered, fairly and by priority, before frames come too late. A pure decision.
 
-A camera has one of four paces: the student's rate, half of it, a quarter, keyframes only. Under pressure, cameras of
-the lowest priority go down a pace each in turn, all of them to the last before the next priority is touched; when there
-is room again they come back the other way round, slower than they went.
+A camera has one of four paces: everything, half of it, a quarter, keyframes only (`streamkd.media.pace` says half of
+what). Under pressure, cameras of the lowest priority go down a pace each in turn, all of them to the last before the
+next priority is touched; when there is room again they come back the other way round, slower than they went.
 
 Whether there is room for more is only known once it was tried. So rates come back a little at a time, then twice as
 much at a time and a little sooner for as long as that goes well; each time that it was too much, the next try is small
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-SLOWEST = 3  # the pace of keyframes only; pace p below that is the student's rate / 2 ** p
+SLOWEST = 3  # the pace of keyframes only; at pace p below that 1 / 2 ** p of what is due is analysed
 _HIGH, _LOW = 0.8, 0.7  # p95 latency as a share of the limit beyond which frames are dropped
 _LASTING_S = 2.5  # of pressure; longer than the span it is measured over, in which one hiccup shows all the time
 _CALM_S, _LONGEST_CALM_S = 3.0, 60.0  # without pressure before anything comes back
@@ -83,7 +83,7 @@ class Governor:
             now_s: Monotonic time.
 
         Returns:
-            The pace of each of them: 0 is the student's rate, `SLOWEST` keyframes only.
+            The pace of each of them: 0 is everything, `SLOWEST` keyframes only.
         """
         most = SLOWEST * len(priorities)
         if self._most != most:
