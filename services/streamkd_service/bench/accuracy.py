@@ -22,7 +22,9 @@ from streamkd_service.demo_media import DemoClip, read_clips
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from streamkd.bundle import StudentSpec
     from streamkd.engine import InferenceEngine
+    from streamkd.types import UInt8Array
 
 LOOP_FILTERS = ("default", "nokey", "all")  # ffmpeg's names of what is left out
 _BOOTSTRAPS = 2000
@@ -66,13 +68,16 @@ def measure_accuracy(
 
 
 def _score(path: Path, engine: InferenceEngine, foreground: int, skip_loop_filter: str) -> float:
-    spec = engine.spec
+    probs = score_clip(engine, np.stack(views_of(path, engine.spec, skip_loop_filter)))
+    return float(clip_score(probs, engine.spec.warmup_frames)[foreground])
+
+
+def views_of(path: Path, spec: StudentSpec, skip_loop_filter: str) -> list[UInt8Array]:
+    """What the live path would make of a recording: its due frames, each `[H, W, 3]`."""
     due = DueFrames("clip", spec.rate_hz, spec.view_size, keep_aspect=spec.keeps_aspect)
     with open_recording(path, SystemClock()) as source:
         source.skip_loop_filter(skip_loop_filter)
-        views = [frame.rgb for frame in map(due.push, source.frames()) if frame is not None]
-    probs = score_clip(engine, np.stack(views))
-    return float(clip_score(probs, spec.warmup_frames)[foreground])
+        return [frame.rgb for frame in map(due.push, source.frames()) if frame is not None]
 
 
 def _against(whole: np.ndarray, other: np.ndarray, clips: Sequence[DemoClip], name: str) -> Accuracy:
@@ -101,4 +106,4 @@ def _auc(positive: np.ndarray, scores: np.ndarray) -> float:
     return float(roc_auc_score(positive, scores))
 
 
-__all__ = ["LOOP_FILTERS", "Accuracy", "measure_accuracy"]
+__all__ = ["LOOP_FILTERS", "Accuracy", "measure_accuracy", "views_of"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from streamkd.bundle import StudentSpec
     from streamkd_service.bench.accuracy import Accuracy
+    from streamkd_service.bench.paces import PaceAccuracy
 
 # Name, ffmpeg's skip_frame, ffmpeg's skip_loop_filter.
 WAYS = (
@@ -52,10 +53,11 @@ class DecodeCost:
 
 @dataclass(frozen=True, slots=True)
 class DecodeResult:
-    """What was seen; `accuracy` only where it was asked for."""
+    """What was seen; `accuracy` and `paces` only where they were asked for."""
 
     costs: tuple[DecodeCost, ...]
-    accuracy: tuple[Accuracy, ...]
+    accuracy: tuple[Accuracy, ...] = ()
+    paces: tuple[PaceAccuracy, ...] = ()
 
 
 def run_decode(
@@ -72,7 +74,7 @@ def run_decode(
         seconds: Of stream in each measurement.
         rounds: Measurements of each.
         bundle: The student that due pictures are converted for.
-        accuracy_on: Folders of labelled clips for what leaving decoding out costs in accuracy.
+        accuracy_on: Folders of labelled clips for what leaving decoding out, and slowing a camera, cost in accuracy.
         say: Progress.
     """
     content = prepare_content(rounds * len(WAYS) * (seconds + _SETTLE_S) + 30.0, still=False, say=say)
@@ -85,13 +87,15 @@ def run_decode(
             for way in WAYS:
                 samples.setdefault(("file", way[0]), []).append(_from_file(content.moving[0], spec, seconds, way))
                 samples.setdefault(("rtsp", way[0]), []).append(_from_rtsp(urls, spec, seconds, way))
-    accuracy: tuple[Accuracy, ...] = ()
+    result = DecodeResult(tuple(_cost(*key, values) for key, values in samples.items()))
     if accuracy_on:
         from streamkd_service.bench.accuracy import measure_accuracy  # noqa: PLC0415 - loads scikit-learn
+        from streamkd_service.bench.paces import measure_paces  # noqa: PLC0415 - the same
 
         say("Scoring clips")
-        accuracy = tuple(measure_accuracy(accuracy_on, bundle, say))
-    return DecodeResult(tuple(_cost(*key, values) for key, values in samples.items()), accuracy)
+        accuracy, paces = measure_accuracy(accuracy_on, bundle, say), measure_paces(accuracy_on, bundle, say)
+        result = replace(result, accuracy=tuple(accuracy), paces=tuple(paces))
+    return result
 
 
 def _from_file(path: Path, spec: StudentSpec, seconds: float, way: tuple[str, str, str]) -> BareCosts:

@@ -104,6 +104,17 @@ def decode_tables(result: DecodeResult) -> list[Table]:
         tables.append(
             (["loop filter left out", "clips", "ROC AUC", "points lost (95 % by source)", "score moves by"], rows)
         )
+    if result.paces:
+        rows = [
+            [
+                found.way,
+                f"{100 * found.analysed_share:.0f} %",
+                f"{found.roc_auc:.3f}",
+                f"{found.least:.3f} to {found.most:.3f}",
+            ]
+            for found in result.paces
+        ]
+        tables.append((["a slowed camera analyses", "of due frames", "ROC AUC, clips in a row", "least to most"], rows))
     return tables
 
 
