@@ -71,7 +71,7 @@ def ways() -> dict[str, Thinning]:
     """What is compared, by name."""
     named = {"everything": thin_out(0, GROUP_S)}
     for pace in range(1, KEYFRAMES_PACE):
-        named[f"every {2**pace}th due frame"] = thin_out(pace, None)
+        named[f"one due frame of {2**pace}"] = thin_out(pace, None)
         named[f"the first 1/{2**pace} of each group"] = thin_out(pace, GROUP_S)
     return named | {"keyframes only": thin_out(KEYFRAMES_PACE, GROUP_S)}
 
