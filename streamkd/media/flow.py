@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 MAX_AGE_S = 1.8
 _OLDEST_S, _SOONEST_S, _SPREAD = 2.0, 1.6, 1.2
 _HOLD_PICTURES = 300
-_GROUPS = 4  # some cameras put entries where they like: the longest of these says how far apart they may be
 _HOLD_BYTES = 8 << 20
+_GROUPS = 4  # some cameras put entries where they like: the longest of these says how far apart they may be
 
 
 class Decoder(Protocol):
@@ -132,6 +132,7 @@ class PacketFlow:
         self._entry_s: float | None = None  # PTS of the last entry
         self._entries_apart_s: float | None = None  # the last two
         self._groups_s: deque[float] = deque(maxlen=_GROUPS)  # how long the last groups were
+        self._longest_s: float | None = None  # of these
         self._look_s: float | None = None  # PTS from which on a still scene is looked at again
         self._seen: _Seen | None = None
 
@@ -143,7 +144,7 @@ class PacketFlow:
     @property
     def entries_apart_s(self) -> float | None:
         """How far apart entries are: the furthest of the last few; None: two have not been seen."""
-        return max(self._groups_s, default=None)
+        return self._longest_s
 
     @property
     def is_still(self) -> bool:
@@ -214,7 +215,7 @@ class PacketFlow:
 
     def _is_past_share(self, at_s: float) -> bool:
         """Whether a picture comes after the part of its group that is decoded."""
-        entry_s, apart_s = self._entry_s, self.entries_apart_s
+        entry_s, apart_s = self._entry_s, self._longest_s
         if self.group_share >= 1.0 or entry_s is None or apart_s is None or self.is_still:
             return False
         return at_s - entry_s >= self.group_share * apart_s - DUE_SLACK_S
@@ -236,6 +237,7 @@ class PacketFlow:
         self._entries_apart_s = None if self._entry_s is None else at_s - self._entry_s
         if self._entries_apart_s is not None:
             self._groups_s.append(self._entries_apart_s)
+            self._longest_s = max(self._groups_s)
         self._entry_s = at_s
         self._align()
 

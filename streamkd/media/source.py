@@ -193,7 +193,7 @@ class Source:
             )
         stream.thread_count = 1
         self._untimed = kind is not SourceKind.FILE and container.format.name in _UNTIMED_FORMATS
-        self._tick_s = None if stream.time_base is None else stream.time_base.as_integer_ratio()
+        self._time_base = None if stream.time_base is None else stream.time_base.as_integer_ratio()
         self._joiner = PieceJoiner(stream.codec_context.name) if kind is SourceKind.RTSP else None
         self._arrivals: dict[int, float] = {}
         self._corrupt_since_s: float | None = None
@@ -271,10 +271,9 @@ class Source:
 
     def _arrival(self, packet: _Packet, arrived_s: float, waited_s: float) -> Arrival:
         pts_s = None
-        if packet.pts is not None and self._tick_s is not None and not self._untimed:
-            pts_s = (
-                packet.pts * self._tick_s[0] / self._tick_s[1]
-            )  # as a fraction of them would be, at a tenth of its cost
+        if packet.pts is not None and self._time_base is not None and not self._untimed:
+            # The same number as a `Fraction` gives, without making one for each picture.
+            pts_s = packet.pts * self._time_base[0] / self._time_base[1]
         return Arrival(
             packet=packet,
             pts_s=pts_s,

@@ -102,6 +102,22 @@ def test_a_camera_is_analysed_at_the_rate_and_grid_of_its_recording(server, clip
         assert np.array_equal(frame.rgb, same.rgb)
 
 
+def test_a_camera_that_is_slowed_gives_the_first_part_of_each_group_of_pictures(server):
+    with Watching(server.url("long"), max_frame_age_s=5.0) as watching:
+        watching.until_frames(12)
+        watching.reader.slow_down(1)
+        begun = len(watching.frames)
+        watching.until_frames(begun + 12)
+        watching.reader.slow_down(0)
+        slowed = [number_of(frame.grey) for _, frame in watching.frames[begun:]]
+        again = len(watching.frames)
+        watching.until_frames(again + 12)
+        whole = [number_of(frame.grey) for _, frame in watching.frames[again:]]
+    # A change holds from the next keyframe on at the latest; they are 15 pictures apart.
+    assert {number % 15 for number in slowed if number >= slowed[0] + 15} == {0, 3, 6}
+    assert {number % 15 for number in whole if number >= whole[0] + 15} == {0, 3, 6, 9, 12}
+
+
 @pytest.mark.parametrize("mount", ["slices", "reordered"])
 def test_keyframes_in_pieces_and_reordered_frames_lose_nothing(server, mount):
     with Watching(server.url(mount), max_frame_age_s=5.0) as watching:

@@ -15,10 +15,12 @@ from collections import defaultdict, deque
 from math import ceil
 from typing import TYPE_CHECKING
 
+from streamkd.media.pace import KEYFRAMES_PACE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-SLOWEST = 3  # the pace of keyframes only; at pace p below that 1 / 2 ** p of what is due is analysed
+SLOWEST = KEYFRAMES_PACE  # at pace p below that 1 / 2 ** p of what is due is analysed
 _HIGH, _LOW = 0.8, 0.7  # p95 latency as a share of the limit beyond which frames are dropped
 _LASTING_S = 2.5  # of pressure; longer than the span it is measured over, in which one hiccup shows all the time
 _CALM_S, _LONGEST_CALM_S = 3.0, 60.0  # without pressure before anything comes back
