@@ -89,7 +89,7 @@ class Gaze:
             self._corner = ((cells.shape[0] - side) // 2, (cells.shape[1] - side) // 2)
         if self._cells is not None:
             energy = frame_energy(self._cells, cells)
-            if (energy > SCENE_LEVELS).mean() > SCENE_SHARE:
+            if np.count_nonzero(energy > SCENE_LEVELS) > SCENE_SHARE * energy.size:
                 self._begin_scene()
             else:
                 fresh = (1.0 - focus.decay) * energy

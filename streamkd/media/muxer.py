@@ -100,8 +100,7 @@ class ClipMuxer:
         Raises:
             OSError: The disk is full (ffmpeg's errors are of this kind).
         """
-        base = self._coded.time_base
-        seconds = (None if ticks is None else float(ticks * base) for ticks in (packet.pts, packet.dts))
+        seconds = (None if ticks is None else self._coded.seconds(ticks) for ticks in (packet.pts, packet.dts))
         data = annexb(packet.data, self._coded)
         made = cast("av.Packet[av.VideoStream]", av.Packet(data))
         made.stream = self._stream
