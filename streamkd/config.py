@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -18,6 +18,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamkd.errors import ConfigError
 from streamkd.yamlfile import Lines, in_words, read_yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CameraId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 SHIPPED = "shipped"
@@ -34,6 +37,11 @@ class CameraConfig(_Section):
 
     id: CameraId = Field(description="lower case letters, digits, `-` and `_`; the `camera` label of every metric")
     url: SecretStr = Field(description="rtsp://, rtsps://, http(s):// (HLS, MJPEG) or a file; may carry user:password")
+    clip_url: SecretStr | None = Field(
+        default=None,
+        description="another stream of the same camera, on the network: event clips are cut from it, and nothing of it "
+        "is decoded. With the camera's small stream as `url`, clips keep the full picture. null: from `url`",
+    )
     name: str = Field(default="", description="shown to people; the id if empty")
     enabled: bool = Field(default=True, description="false: kept in the list, not connected to")
     group: str = Field(default="default", description="cameras of one group are judged together by the gate")
@@ -70,9 +78,32 @@ class CameraConfig(_Section):
             raise ValueError(f"scheme {scheme!r} is not supported; use rtsp, rtsps, http, https or a file path")
         return value
 
+    @field_validator("clip_url")
+    @classmethod
+    def _on_the_network(cls, value: SecretStr | None) -> SecretStr | None:
+        scheme = "rtsp" if value is None else urlsplit(value.get_secret_value()).scheme.lower()
+        if scheme not in {"rtsp", "rtsps", "http", "https"}:
+            raise ValueError(f"scheme {scheme!r} is not supported; use rtsp, rtsps, http or https, or leave it out")
+        return value
+
     @property
     def redacted_url(self) -> str:
         return redact_url(self.url.get_secret_value())
+
+    def shown(self) -> dict[str, Any]:
+        """Every setting as JSON has it, addresses without their secrets."""
+        return self._with_addresses(redact_url)
+
+    def stored(self) -> dict[str, Any]:
+        """Every setting as JSON has it, addresses with their secrets, which connecting needs."""
+        return self._with_addresses(str)
+
+    def _with_addresses(self, told: Callable[[str], str]) -> dict[str, Any]:
+        settings: dict[str, Any] = self.model_dump(mode="json")
+        addresses = {"url": self.url, "clip_url": self.clip_url}
+        return settings | {
+            key: None if value is None else told(value.get_secret_value()) for key, value in addresses.items()
+        }
 
 
 class StudentConfig(_Section):
@@ -318,8 +349,9 @@ def _apply_environ(data: dict[str, Any], environ: dict[str, str]) -> None:
 def _expand(data: dict[str, Any], environ: dict[str, str]) -> None:
     cameras = data.get("cameras")
     for camera in cameras if isinstance(cameras, list) else ():
-        if isinstance(camera, dict) and isinstance(camera.get("url"), str):
-            camera["url"] = expand_secrets(camera["url"], environ, in_url=True)
+        for key in ("url", "clip_url") if isinstance(camera, dict) else ():
+            if isinstance(camera.get(key), str):
+                camera[key] = expand_secrets(camera[key], environ, in_url=True)
     for section, key in (("api", "token"), ("store", "url")):
         values = data.get(section)
         if isinstance(values, dict) and isinstance(values.get(key), str):

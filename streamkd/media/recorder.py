@@ -153,11 +153,14 @@ class EventRecorder:
         """What the clip goes on with; at first from the keyframe before the pre-roll, of the event's own connection."""
         if recording.stream is not None:
             return recording.buffer.after(recording.last_serial)
-        packets = recording.buffer.since(recording.start_s - self._plan.pre_roll_s)
-        if not packets:
+        since_s = recording.start_s - self._plan.pre_roll_s
+        packets = recording.buffer.since(since_s)
+        # Where clips come from a stream of their own, what is kept may be of a connection that was lost long before.
+        recent = [packet for packet in packets if packet.arrived_s >= since_s]
+        if not recent:
             return []
-        before = [packet.stream for packet in packets if packet.arrived_s <= recording.start_s]
-        recording.stream = before[-1] if before else packets[0].stream
+        before = [packet.stream for packet in recent if packet.arrived_s <= recording.start_s]
+        recording.stream = before[-1] if before else recent[0].stream
         return [packet for packet in packets if packet.stream is recording.stream]
 
     def _belongs(self, recording: _Recording, packet: CodedPacket) -> bool:
@@ -179,6 +182,8 @@ class EventRecorder:
         for recording in chosen:
             del self._recordings[recording.event_id]
             if recording.muxer is None:
+                if not recording.over:
+                    _log.warning("event without a clip", event_id=recording.event_id, reason="no video arrived")
                 continue
             try:
                 recording.muxer.close()

@@ -110,8 +110,7 @@ class CameraStore:
 
 def dump_camera(config: CameraConfig) -> dict[str, Any]:
     """The settings as they are stored: with the URL's secrets, which a reconnect needs."""
-    stored: dict[str, Any] = config.model_dump(mode="json") | {"url": config.url.get_secret_value()}
-    return stored
+    return config.stored()
 
 
 def _record(row: CameraRow) -> CameraRecord:

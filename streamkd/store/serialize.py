@@ -32,9 +32,8 @@ def camera_json(
     config: CameraConfig, origin: CameraOrigin, status: CameraStatus | None = None, worker_id: str | None = None
 ) -> dict[str, Any]:
     """A camera's settings with its address masked, who owns it, and how it is (None: nobody has looked yet)."""
-    settings = config.model_dump(mode="json") | {"url": config.redacted_url}
     found = {"origin": origin, "worker_id": worker_id, "status": None if status is None else asdict(status)}
-    return {name: json_ready(value) for name, value in (settings | found).items()}
+    return {name: json_ready(value) for name, value in (config.shown() | found).items()}
 
 
 def model_json(record: ModelRecord) -> dict[str, Any]:

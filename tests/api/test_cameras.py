@@ -42,6 +42,22 @@ def test_every_answer_masks_the_address(gate: httpx.Client) -> None:
     assert not any("hunter2" in answer.text or "s3cret" in answer.text for answer in answers)
 
 
+def test_a_stream_for_clips_is_masked_too(client: httpx.Client, controller: FakeController) -> None:
+    answer = client.post("/v1/cameras", json={"id": "gate", "url": "rtsp://192.0.2.1/small", "clip_url": URL})
+    assert (answer.status_code, answer.json()["clip_url"]) == (201, SHOWN)
+    client.patch("/v1/cameras/gate", json={"sensitivity": 0.9})
+    kept = controller.repository.list_cameras()[0].config.clip_url
+    assert kept is not None
+    assert kept.get_secret_value() == URL
+
+
+@pytest.mark.parametrize("clip_url", [SHOWN, "/etc/passwd", "file:///etc/passwd", "rtsp://"])
+def test_a_stream_for_clips_is_a_whole_network_address(client: httpx.Client, clip_url: str) -> None:
+    answer = client.post("/v1/cameras", json={"id": "gate", "url": URL, "clip_url": clip_url})
+    assert answer.status_code == 422
+    assert "s3cret" not in answer.text
+
+
 def test_a_camera_has_every_documented_field(gate: httpx.Client) -> None:
     camera = gate.get("/v1/cameras/gate").json()
     assert (

@@ -14,6 +14,7 @@ import pytest
 
 from streamkd.errors import ConflictError
 from tests.e2e.conftest import ALARMING, QUICK
+from tests.media import make_clip
 from tests.processes import RtspServer, Service, started, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -22,11 +23,25 @@ FPS = 15
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, rtsp: RtspServer, alarming_bundle: Path) -> Iterator[Service]:
-    """One camera that nothing disturbs."""
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RtspServer]:
+    """A camera's full picture."""
+    path = tmp_path_factory.mktemp("large") / "large.mp4"
+    server = RtspServer({"large": make_clip(path, frames=180 * FPS, fps=FPS, gop=30, width=1280, height=720)})
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, rtsp: RtspServer, large: RtspServer, alarming_bundle: Path
+) -> Iterator[Service]:
+    """Two cameras that nothing disturbs, one of them with two streams."""
     service = Service(
         tmp_path_factory.mktemp("clips"),
-        cameras=[{"id": "gate", "url": rtsp.url("gate"), **QUICK}],
+        cameras=[
+            {"id": "gate", "url": rtsp.url("gate"), **QUICK},
+            {"id": "yard", "url": rtsp.url("yard"), "clip_url": large.url("large"), **QUICK},
+        ],
         student={"bundle": str(alarming_bundle)},
         events=ALARMING,
     )
@@ -37,9 +52,12 @@ def service(tmp_path_factory: pytest.TempPathFactory, rtsp: RtspServer, alarming
 @pytest.fixture(scope="module")
 def event(service: Service) -> dict:
     """An event that is over, whose camera had been connected for longer than the pre-roll, with its clip."""
+    return late_event(service, "gate")
 
+
+def late_event(service: Service, camera: str) -> dict:
     def late_enough() -> dict | None:
-        oldest_first = service.events(limit=500)[::-1]
+        oldest_first = service.events(limit=500, camera=camera)[::-1]
         late = (
             one for one in oldest_first if seconds(oldest_first[0]["start_utc"], one["start_utc"]) > PRE_ROLL_S + GOP_S
         )
@@ -50,6 +68,10 @@ def event(service: Service) -> dict:
 
 @pytest.fixture(scope="module")
 def clip(service: Service, event: dict) -> bytes:
+    return clip_of(service, event)
+
+
+def clip_of(service: Service, event: dict) -> bytes:
     answer = httpx.get(f"{service.api.url}{event['links']['clip']}", trust_env=False)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
     return answer.content
@@ -78,6 +100,18 @@ def test_a_clip_holds_pre_roll_event_and_post_roll(event, clip):
 def test_a_clip_has_no_hole(clip):
     shown = times(clip)
     assert max(after - before for before, after in itertools.pairwise(shown)) < 3 / FPS
+
+
+def test_a_clip_is_cut_from_the_stream_for_clips(service):
+    event = late_event(service, "yard")
+    clip = clip_of(service, event)
+    with av.open(io.BytesIO(clip)) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.width, frame.height, frame.key_frame) == (1280, 720, True)
+    test_a_clip_holds_pre_roll_event_and_post_roll(event, clip)
+    test_a_clip_has_no_hole(clip)
+    camera = service.api.get("/v1/cameras/yard")
+    assert (camera["status"]["width"], camera["status"]["detail"]) == (640, "")
 
 
 def test_a_clip_is_served_in_ranges(service, event, clip):

@@ -41,6 +41,7 @@ def test_an_empty_file_is_the_default_configuration(tmp_path):
         ("api:\n  host: 0.0.0.0\n  token: ''\n", 3, "api.token: is empty"),
         ("api:\n  port: 1\nlog: {}\napi:\n  port: 2\n", 4, "api: this key stands twice"),
         ("cameras:\n  - {id: a, url: ''}\n", 2, "cameras.0.url: is empty"),
+        ("cameras:\n  - {id: a, url: rtsp://h/a, clip_url: large.mp4}\n", 2, "clip_url: scheme '' is not supported"),
         ("cameras: gate\n", 1, "cameras: must be a list"),
         ("cameras: [gate]\n", 1, "cameras.0: must hold keys"),
         ("cameras:\n  - id: Main Gate\n    url: rtsp://h/a\n", 2, "cameras.0.id: use lower case letters"),
@@ -96,6 +97,19 @@ def test_variables_of_the_command_line_are_no_sections(tmp_path):
 def test_secrets_come_from_variables_and_are_encoded_in_urls(tmp_path):
     config = load(tmp_path, "cameras:\n  - {id: a, url: 'rtsp://u:${PW}@h/a'}\n", PW="p@ss/1")
     assert config.cameras[0].url.get_secret_value() == "rtsp://u:p%40ss%2F1@h/a"
+
+
+def test_a_camera_may_have_a_stream_for_clips(tmp_path):
+    text = "cameras:\n  - {id: a, url: 'rtsp://u:${PW}@h/small', clip_url: 'rtsp://u:${PW}@h/large'}\n"
+    camera = load(tmp_path, text, PW="p@ss/1").cameras[0]
+    assert camera.stored()["clip_url"] == "rtsp://u:p%40ss%2F1@h/large"
+    assert camera.shown()["clip_url"] == "rtsp://***@h/large"
+    assert CameraConfig.model_validate(camera.stored()) == camera
+
+
+def test_without_a_stream_for_clips_there_is_none():
+    camera = CameraConfig.model_validate({"id": "a", "url": "rtsp://u:p@h/a"})
+    assert (camera.shown()["clip_url"], camera.stored()["clip_url"]) == (None, None)
 
 
 def test_secrets_come_from_files(tmp_path):

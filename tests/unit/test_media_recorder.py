@@ -197,6 +197,19 @@ def test_a_camera_that_sends_no_packets_has_no_clip(tmp_path):
     assert scene.recorder.step() == []
 
 
+def test_of_a_stream_that_was_lost_long_before_the_event_nothing_is_shown(tmp_path, twenty_seconds):
+    scene = Scene(tmp_path)
+    scene.play(twenty_seconds[: 5 * FPS])
+    scene.clock.advance(60)
+    scene.open()
+    scene.recorder.step()
+    scene.play(twenty_seconds[10 * FPS : 12 * FPS], stream=dataclasses.replace(twenty_seconds[0].stream))
+    scene.close()
+    scene.play(twenty_seconds[12 * FPS :])
+    (clip,) = scene.finished
+    assert numbers(clip.path)[0] == 10 * FPS
+
+
 def test_at_the_end_closed_events_have_their_clip_and_open_ones_leave_no_file(tmp_path, twenty_seconds):
     scene = Scene(tmp_path)
     scene.play(twenty_seconds[: 10 * FPS])

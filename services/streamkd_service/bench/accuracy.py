@@ -1,4 +1,4 @@
-"""What leaving decoding out costs in accuracy: the student on labelled clips, coded as the benchmark's cameras."""
+"""What cheaper decoding costs in accuracy: the student on labelled clips, coded as the benchmark's cameras."""
 
 from __future__ import annotations
 
@@ -26,15 +26,32 @@ if TYPE_CHECKING:
     from streamkd.engine import InferenceEngine
     from streamkd.types import UInt8Array
 
-LOOP_FILTERS = ("default", "nokey", "all")  # ffmpeg's names of what is left out
 _BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of decoding: ffmpeg's name of the frames without loop filter, and the size of the camera's pictures."""
+
+    name: str
+    skip_loop_filter: str = "default"
+    width: int = 640
+    height: int = 480
+
+
+WAYS = (
+    Way("everything"),
+    Way("no loop filter but on keyframes", "nokey"),
+    Way("no loop filter", "all"),
+    Way("everything of a stream of 320x240", width=320, height=240),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
     """ROC AUC of clips with one way of decoding, and what was lost against decoding everything, with its interval."""
 
-    skip_loop_filter: str
+    way: str
     clips: int
     roc_auc: float
     lost_points: float
@@ -48,23 +65,25 @@ def measure_accuracy(
 ) -> list[Accuracy]:
     """Score every clip of some folders (with a clips.csv) with each way of decoding.
 
-    A clip is coded as the benchmark's cameras are (640x480, 15 fps), decoded, sampled, and stepped through from zero
-    state; its score is the mean probability of the foreground after warm-up.
+    A clip is coded as the benchmark's cameras are (640x480 but where the way says otherwise, 15 fps), decoded, sampled,
+    and stepped through from zero state; its score is the mean probability of the foreground after warm-up.
     """
     clips = [clip for folder in folders for clip in read_clips(folder)]
     engine = open_engine(bundle)
     engine.warm()
     foreground = engine.spec.classes.index(engine.spec.foreground[0])
-    scores = np.zeros((len(LOOP_FILTERS), len(clips)))
+    scores = np.zeros((len(WAYS), len(clips)))
     with tempfile.TemporaryDirectory(prefix="streamkd-bench-") as temporary:
         coded = Path(temporary) / "clip.mp4"
         for column, clip in enumerate(clips):
-            join_clips([clip.path], coded, min_duration_s=0.0, crf=CRF)
-            for row, skipped in enumerate(LOOP_FILTERS):
-                scores[row, column] = _score(coded, engine, foreground, skipped)
+            size = None
+            for row, way in enumerate(WAYS):
+                if size != (size := (way.width, way.height)):
+                    join_clips([clip.path], coded, width=way.width, height=way.height, min_duration_s=0.0, crf=CRF)
+                scores[row, column] = _score(coded, engine, foreground, way.skip_loop_filter)
             if column % 20 == 0:
                 say(f"Scored {column} of {len(clips)} clips")
-    return [_against(scores[0], scores[row], clips, name) for row, name in enumerate(LOOP_FILTERS)]
+    return [_against(scores[0], scores[row], clips, way.name) for row, way in enumerate(WAYS)]
 
 
 def _score(path: Path, engine: InferenceEngine, foreground: int, skip_loop_filter: str) -> float:
@@ -92,7 +111,7 @@ def _against(whole: np.ndarray, other: np.ndarray, clips: Sequence[DemoClip], na
             lost.append(_auc(positive[rows], whole[rows]) - _auc(positive[rows], other[rows]))
     low, high = np.quantile(lost, [0.025, 0.975])
     return Accuracy(
-        skip_loop_filter=name,
+        way=name,
         clips=len(clips),
         roc_auc=_auc(positive, other),
         lost_points=100 * (_auc(positive, whole) - _auc(positive, other)),
@@ -106,4 +125,4 @@ def _auc(positive: np.ndarray, scores: np.ndarray) -> float:
     return float(roc_auc_score(positive, scores))
 
 
-__all__ = ["LOOP_FILTERS", "Accuracy", "measure_accuracy", "views_of"]
+__all__ = ["WAYS", "Accuracy", "Way", "measure_accuracy", "views_of"]

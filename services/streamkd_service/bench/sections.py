@@ -93,7 +93,7 @@ def decode_tables(result: DecodeResult) -> list[Table]:
     if result.accuracy:
         rows = [
             [
-                found.skip_loop_filter,
+                found.way,
                 str(found.clips),
                 f"{found.roc_auc:.3f}",
                 f"{found.lost_points:.2f} ({found.lost_points_low:.2f} to {found.lost_points_high:.2f})",
@@ -101,9 +101,7 @@ def decode_tables(result: DecodeResult) -> list[Table]:
             ]
             for found in result.accuracy
         ]
-        tables.append(
-            (["loop filter left out", "clips", "ROC AUC", "points lost (95 % by source)", "score moves by"], rows)
-        )
+        tables.append((["decoded", "clips", "ROC AUC", "points lost (95 % by source)", "score moves by"], rows))
     if result.paces:
         rows = [
             [

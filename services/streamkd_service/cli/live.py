@@ -92,9 +92,7 @@ def config_check(path: Annotated[Path, typer.Argument(help="The YAML file")]) ->
     from streamkd_service.settings import service_config
 
     config = service_config(path)
-    shown = config.model_dump(mode="json")
-    for camera, known in zip(shown["cameras"], config.cameras, strict=True):
-        camera["url"] = known.redacted_url
+    shown = config.model_dump(mode="json") | {"cameras": [camera.shown() for camera in config.cameras]}
     print(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), end="")
     return 0
 

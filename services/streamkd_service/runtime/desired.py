@@ -171,9 +171,8 @@ def patched(config: CameraConfig, patch: CameraPatch) -> CameraConfig:
     Raises:
         InputError: They are wrong.
     """
-    settings = config.model_dump() | {"url": config.url.get_secret_value()}
     try:
-        return CameraConfig.model_validate(settings | patch.changes())
+        return CameraConfig.model_validate(config.stored() | patch.changes())
     except ValueError as error:
         raise InputError(f"Camera {config.id} can't be changed: {_first_problem(error)}.") from None
 

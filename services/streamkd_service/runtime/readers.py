@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from streamkd.errors import NotFoundError, UnavailableError
+from streamkd.media.clip_stream import ClipStream
 from streamkd.media.convert import Scalers
 from streamkd.media.flow import max_age_s
 from streamkd.media.reader import CameraReader
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # A change of these needs a new connection; everything else only changes what is made of the frames.
 _CONNECTION_FIELDS = (
     "url",
+    "clip_url",
     "transport",
     "open_timeout_s",
     "read_timeout_s",
@@ -77,6 +79,13 @@ def plan(running: Mapping[str, CameraConfig], wanted: Sequence[CameraConfig]) ->
 class _Running:
     config: CameraConfig
     reader: CameraReader
+    packets: PacketBuffer | None = None  # for event clips
+    clip_stream: ClipStream | None = None  # None: the reader itself fills it
+
+    def stop(self) -> None:
+        if self.clip_stream is not None:
+            self.clip_stream.stop(0.0)  # ends while the reader does
+        self.reader.stop()
 
 
 class ReaderPool:
@@ -113,6 +122,10 @@ class ReaderPool:
         """Start readers, one after the other: cameras that begin together send their keyframes together ever after."""
         assert self.spec is not None
         for number, config in enumerate(configs):
+            packets = None if self.packets is None else self.packets()
+            clip_stream = None
+            if packets is not None and config.clip_url is not None:
+                clip_stream = ClipStream(config, packets, clock=self._clock)
             reader = CameraReader(
                 config,
                 self._mailboxes,
@@ -123,11 +136,13 @@ class ReaderPool:
                 keep_aspect=self.spec.keeps_aspect,
                 on_decode_ms=self._decode_ms.observe,
                 scalers=self._scalers,
-                packets=None if self.packets is None else self.packets(),
+                packets=packets if clip_stream is None else None,
             )
             with self._lock:
-                self._running[config.id] = _Running(config, reader)
+                self._running[config.id] = _Running(config, reader, packets, clip_stream)
             reader.start(after_s=number * _APART_S)
+            if clip_stream is not None:
+                clip_stream.start(after_s=number * _APART_S)
 
     def slow_down(self, paces: Mapping[str, int]) -> None:
         """Set the pace of every camera, 0 where none is named; see `streamkd_service.runtime.overload`."""
@@ -161,7 +176,7 @@ class ReaderPool:
         """End readers, all at the same time; returns when they have ended."""
         with self._lock:
             stopping = {name: self._running.pop(name) for name in camera_ids if name in self._running}
-        threads = [threading.Thread(target=running.reader.stop) for running in stopping.values()]
+        threads = [threading.Thread(target=running.stop) for running in stopping.values()]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -186,10 +201,10 @@ class ReaderPool:
         return jpeg
 
     def packets_of(self, camera_id: str) -> PacketBuffer | None:
-        """What the camera has just sent; None where nothing is kept."""
+        """What the camera has just sent, of the stream for clips; None where nothing is kept."""
         with self._lock:
             running = self._running.get(camera_id)
-        return None if running is None else running.reader.packets
+        return None if running is None else running.packets
 
     # --- telling ---------------------------------------------------------------------------------------------------
 
@@ -201,7 +216,10 @@ class ReaderPool:
             status, known = running.reader.status(), answers.get(name)
             if known is not None and status.state not in _ANSWERED:
                 known.result = None  # the next connection begins without an answer
-            told.append(merge_status(status, known, now_s))
+            merged = merge_status(status, known, now_s)
+            if running.clip_stream is not None and not merged.detail:
+                merged = replace(merged, detail=running.clip_stream.trouble)
+            told.append(merged)
         return tuple(told)
 
     def totals(self, answers: Mapping[str, CameraAnswers]) -> tuple[CameraTotals, ...]:

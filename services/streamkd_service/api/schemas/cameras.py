@@ -36,12 +36,19 @@ def checked_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def _whole_url(url: SecretStr) -> SecretStr:
+    if MASK in url.get_secret_value():
+        raise ValueError(f"the address holds the mask {MASK} instead of a secret; send the whole address")
+    return checked_url(url)
+
+
 class CameraIn(CameraConfig):
     """A new camera."""
 
     model_config = described_input(
         id="gate",
-        url="rtsp://viewer:password@192.0.2.10/stream1",
+        url="rtsp://viewer:password@192.0.2.10/stream2",
+        clip_url="rtsp://viewer:password@192.0.2.10/stream1",
         name="Main gate",
         group="outdoor",
         labels=["fight"],
@@ -50,6 +57,10 @@ class CameraIn(CameraConfig):
     )
 
     url: SecretStr = Field(description="rtsp://, rtsps:// or http(s)://; may carry user:password, never shown again")
+    clip_url: SecretStr | None = Field(
+        default=None,
+        description="another stream of the same camera, from which event clips are cut, not decoded; null: from `url`",
+    )
     name: Name = Field(default="", description="shown to people; the id if empty")
     group: Name = Field(default="default", description="cameras of one group are judged together by the gate")
     labels: tuple[Label, ...] | None = Field(
@@ -62,9 +73,12 @@ class CameraIn(CameraConfig):
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, value: SecretStr) -> SecretStr:  # takes the place of the parent's
-        if MASK in value.get_secret_value():
-            raise ValueError(f"the address holds the mask {MASK} instead of a secret; send the whole address")
-        return checked_url(value)
+        return _whole_url(value)
+
+    @field_validator("clip_url")
+    @classmethod
+    def _on_the_network(cls, value: SecretStr | None) -> SecretStr | None:  # the same
+        return None if value is None else _whole_url(value)
 
     def config(self) -> CameraConfig:
         return CameraConfig.model_validate(self.model_dump())
@@ -152,7 +166,8 @@ class CameraOut(BaseModel):
 
     model_config = described(
         id="gate",
-        url="rtsp://***@192.0.2.10/stream1",
+        url="rtsp://***@192.0.2.10/stream2",
+        clip_url="rtsp://***@192.0.2.10/stream1",
         name="Main gate",
         enabled=True,
         group="outdoor",
@@ -175,6 +190,7 @@ class CameraOut(BaseModel):
 
     id: str
     url: str = Field(description="user, password and query are masked")
+    clip_url: str | None = Field(description="masked in the same way; null: event clips are cut from `url`")
     name: str
     enabled: bool
     group: str
