@@ -9,8 +9,12 @@ import pytest
 
 from streamkd.clock import SystemClock
 from streamkd.media.clip_stream import ClipStream
+from streamkd.media.mailbox import MailboxSet
 from streamkd.media.packets import PacketBuffer
 from streamkd.media.reconnect import BackOff
+from streamkd_service.runtime.histograms import LATENCY_BOUNDS_MS, Histogram
+from streamkd_service.runtime.readers import ReaderPool
+from tests.fakes import tiny_spec
 from tests.media import RtspServer, camera, make_clip, needs_rtsp, wait_until
 from tests.ports import free_port
 
@@ -73,6 +77,19 @@ def test_no_secret_is_told_and_it_ends_at_once():
     began_s = time.monotonic()
     stream.stop()
     assert time.monotonic() - began_s < 1.0
+
+
+def test_a_camera_is_analysed_whatever_becomes_of_its_clips(server):
+    pool = ReaderPool(MailboxSet(), Histogram(LATENCY_BOUNDS_MS), SystemClock())
+    pool.spec = tiny_spec("v1")
+    pool.packets = lambda: PacketBuffer(10.0, 10**8)
+    pool.start([camera(server.url("large"), clip_url=f"rtsp://127.0.0.1:{free_port()}/gone")])
+    try:
+        wait_until(lambda: pool.statuses({})[0].detail.startswith("No clips: "), 10.0, "trouble is told")
+        wait_until(lambda: pool.totals({})[0].decoded > FPS, 10.0, "pictures are decoded")
+        assert pool.packets_of("cam").since(0.0) == []
+    finally:
+        pool.stop_all()
 
 
 def test_a_camera_without_such_a_stream_is_refused():

@@ -51,7 +51,7 @@ function paintCamera(card, data) {
   put(".state", status.state.replace("_", " "));
   const again = status.next_attempt_in_s ? `next attempt in ${number(status.next_attempt_in_s, 0)}\u00a0s` : "";
   const size = status.width ? `${status.width}×${status.height} ${status.codec}` : "";
-  const trouble = status.state === "online" ? "" : [status.detail, again].filter(Boolean).join(" · ");
+  const trouble = [status.detail, again].filter(Boolean).join(" · ");
   put(".detail", trouble || size);
   put(".fps", number(status.fps_analysed, 1));
   put(".latency", status.latency_ms == null ? "–" : `${number(status.latency_ms, 0)} ms`);
