@@ -81,7 +81,9 @@ class CameraConfig(_Section):
     @field_validator("clip_url")
     @classmethod
     def _on_the_network(cls, value: SecretStr | None) -> SecretStr | None:
-        scheme = "rtsp" if value is None else urlsplit(value.get_secret_value()).scheme.lower()
+        if value is None:
+            return None
+        scheme = urlsplit(value.get_secret_value()).scheme.lower()
         if scheme not in {"rtsp", "rtsps", "http", "https"}:
             raise ValueError(f"scheme {scheme!r} is not supported; use rtsp, rtsps, http or https, or leave it out")
         return value

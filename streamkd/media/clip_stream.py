@@ -14,7 +14,7 @@ import structlog
 
 from streamkd.clock import Clock, SystemClock
 from streamkd.errors import SourceError
-from streamkd.media.reconnect import BackOff
+from streamkd.media.reconnect import BackOff, Signal, connecting, transition
 from streamkd.media.source import open_camera
 from streamkd.types import FailureReason
 
@@ -59,7 +59,7 @@ class ClipStream:
         self._back_off = back_off or BackOff()
         self._rng = rng or np.random.default_rng()
         self._after_s = 0.0
-        self._failures = 0  # in a row
+        self._link = connecting(self._clock.monotonic_s())
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"clips-{camera.id}", daemon=True)
         self.trouble = ""  # one redacted line while there is no connection; any thread may look
@@ -93,20 +93,31 @@ class ClipStream:
         self._packets.begin(source.coded())
         collects = source.info.transport != "udp"  # a UDP socket that is not read loses packets
         for arrival in source.arrivals(self._stopped.is_set, self._packets.add):
-            if arrival.entry and self._failures:
-                _log.info("clip stream is back", camera=self._camera.id)
-                self._failures, self.trouble = 0, ""
+            if arrival.entry:
+                self._signal(Signal.FRAME)
+                self._is_back()
             if collects and arrival.waited_s > _READY_S:
                 self._clock.wait(self._stopped, _NAP_S)
         if not self._stopped.is_set():
             raise SourceError(f"Recording {source.info.shown} ended.", reason=FailureReason.ENDED)
 
+    def _is_back(self) -> None:
+        if self.trouble:
+            _log.info("clip stream is back", camera=self._camera.id)
+        self.trouble = ""
+
     def _fail(self, error: SourceError) -> None:
-        self._failures += 1
-        self.trouble = f"No clips: {error}"
-        if self._failures == 1 and not self._stopped.is_set():
+        """Say so once, and wait for the next attempt."""
+        if not self.trouble and not self._stopped.is_set():
             _log.warning("no clip stream", camera=self._camera.id, reason=str(error), hint=error.hint)
-        self._clock.wait(self._stopped, self._back_off.delay_s(self._failures, error.reason, self._rng))
+        self.trouble = f"No clips: {error}"
+        self._signal(Signal.FAILED, error.reason)
+        self._clock.wait(self._stopped, (self._link.retry_at_s or 0.0) - self._clock.monotonic_s())
+        self._signal(Signal.RETRY)
+
+    def _signal(self, signal: Signal, reason: FailureReason = FailureReason.ERROR) -> None:
+        now_s = self._clock.monotonic_s()
+        self._link = transition(self._link, signal, now_s, self._rng, self._back_off, reason)
 
 
 __all__ = ["ClipStream"]

@@ -76,10 +76,12 @@ def measure_accuracy(
     with tempfile.TemporaryDirectory(prefix="streamkd-bench-") as temporary:
         coded = Path(temporary) / "clip.mp4"
         for column, clip in enumerate(clips):
-            size = None
+            coded_as = None
             for row, way in enumerate(WAYS):
-                if size != (size := (way.width, way.height)):
+                size = (way.width, way.height)
+                if size != coded_as:
                     join_clips([clip.path], coded, width=way.width, height=way.height, min_duration_s=0.0, crf=CRF)
+                    coded_as = size
                 scores[row, column] = _score(coded, engine, foreground, way.skip_loop_filter)
             if column % 20 == 0:
                 say(f"Scored {column} of {len(clips)} clips")
