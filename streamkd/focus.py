@@ -8,7 +8,6 @@ al., "Recurrent Models of Visual Attention", NeurIPS 2014, with a rule in place 
 from __future__ import annotations
 
 import itertools
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,18 +66,16 @@ def busiest(energy: NDArray[np.float32], side: int) -> tuple[int, int]:
         side: In cells.
     """
     height, width = energy.shape
-    within = _bands(height, side) @ energy @ _bands(width, side).T  # sums of few numbers, none of them negative
+    # Float64: differences of running sums cancel. Bands of rows first, so that less is summed the second time.
+    down = np.zeros((height + 1, width), np.float64)
+    np.cumsum(energy, axis=0, out=down[1:])
+    bands = np.zeros((height - side + 1, width + 1), np.float64)
+    np.cumsum(down[side:] - down[:-side], axis=1, out=bands[:, 1:])
+    within = bands[:, side:] - bands[:, :-side]
     top, left = divmod(int(within.argmax()), within.shape[1])
     if not within[top, left] > 0.0:
         return (height - side) // 2, (width - side) // 2
     return top, left
-
-
-@lru_cache(maxsize=64)
-def _bands(length: int, side: int) -> NDArray[np.float32]:
-    """`[length - side + 1, length]`: ones where a stretch of `side` lies that begins at the row's number."""
-    begins, places = np.arange(length - side + 1)[:, None], np.arange(length)[None]
-    return ((begins <= places) & (places < begins + side)).astype(np.float32)
 
 
 def focus_clip(frames: UInt8Array, size: int) -> UInt8Array:
