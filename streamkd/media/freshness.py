@@ -82,12 +82,14 @@ class FreshnessGate:
 
     def __init__(self, max_age_s: float, *, interval_s: float = 0.04, drift: float = DRIFT, timed: bool = True) -> None:
         self._max_age_s = max_age_s
+        self._interval_s = interval_s
         self._blocked_s = _BLOCKED_SHARE * interval_s
         self._clock = ArrivalClock(drift)
         self._timed = timed
         self._backlog = False
         self._first_s: float | None = None  # arrival of the first picture
         self._learnt_s = float("-inf")  # arrival of the last picture that was seen before it was decoded
+        self._first_pts_s: float | None = None  # of these pictures, the first that has one
         self.settled = False
         self._late_since: tuple[float, float] | None = (
             None  # (time, age) of the first of the latest run of stale frames
@@ -102,6 +104,8 @@ class FreshnessGate:
         """Take the delivery of a picture into account that is not decoded yet; as long as it is not `settled`."""
         if arrival.pts_s is not None:
             self._clock.learn(arrival.arrived_s, arrival.pts_s)
+            if self._first_pts_s is None:
+                self._first_pts_s = arrival.pts_s
         self._learnt_s = arrival.arrived_s
         if self._first_s is None:
             self._first_s = arrival.arrived_s
@@ -120,13 +124,20 @@ class FreshnessGate:
             return []
         if not self._timed:
             return [frame] if self._fresh_untimed(frame) else []
-        if frame.raw_pts_s is None:  # nothing is known; such frames are few, and between others
-            return [frame] if self._in_time(frame, 0.0) else []
-        if frame.arrived_s > self._learnt_s:
-            self._clock.learn(frame.arrived_s, frame.raw_pts_s)
-        age_s = self._clock.age_s(frame.arrived_s, frame.raw_pts_s)
+        age_s = self._age_s(frame)
         # What it was late by belongs to its age, for whoever looks at it next.
         return [replace(frame, arrived_s=frame.arrived_s - age_s)] if self._in_time(frame, age_s) else []
+
+    def _age_s(self, frame: DecodedFrame) -> float:
+        pts_s, is_new = frame.raw_pts_s, frame.arrived_s > self._learnt_s
+        if pts_s is None:
+            if is_new or self._first_pts_s is None:
+                return 0.0  # nothing is known; such frames are few, and between others
+            # Over RTSP a connection's first picture often has none: it is older than the one after it.
+            pts_s = self._first_pts_s - self._interval_s
+        elif is_new:
+            self._clock.learn(frame.arrived_s, pts_s)
+        return self._clock.age_s(frame.arrived_s, pts_s)
 
     def _in_time(self, frame: DecodedFrame, age_s: float) -> bool:
         if age_s <= self._max_age_s:

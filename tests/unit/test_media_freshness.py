@@ -54,6 +54,15 @@ def test_a_backlog_at_the_beginning_is_dropped_too():
     assert gate.stale + len(given) == 25
 
 
+@pytest.mark.parametrize(("lay_ready", "first_given"), [(8, 0.3), (3, None)])
+def test_a_first_picture_without_a_time_is_older_than_the_one_after_it(lay_ready, first_given):
+    gate = FreshnessGate(0.45, interval_s=STEP_S)
+    ready_s = 1000.0 + (lay_ready - 1) * STEP_S
+    lying_ready = [frame(k * STEP_S if k else None, ready_s, 0.0) for k in range(lay_ready)]
+    given = deliver(gate, [*lying_ready, *on_time(lay_ready, 5)])
+    assert given[0] == (first_given and pytest.approx(first_given))
+
+
 def test_pictures_wait_for_the_first_that_reading_waited_for_and_not_more_than_a_few_of_them():
     gate = FreshnessGate(0.5, interval_s=STEP_S)
     lying_ready = [Arrival(None, k * STEP_S, 1, False, 1000.0, 0.0) for k in range(20)]
