@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamkd.media.convert import Scalers, to_grey, to_view
 from streamkd.media.pictures import AvPicture
@@ -11,7 +11,19 @@ from streamkd.media.timestamps import Stamp, TimestampRepair
 from streamkd.types import Frame
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamkd.media.source import DecodedFrame
+    from streamkd.types import UInt8Array
+
+
+class Seen(NamedTuple):
+    """A frame that the student looked at, as far as later ones are compared with it."""
+
+    segment: int
+    pts_s: float
+    grey: UInt8Array
+    rgb: UInt8Array
 
 
 class DueFrames:
@@ -51,8 +63,21 @@ class DueFrames:
         self._last = None
         self._repair.restart(interval_s=1.0 / fps if fps > 0 else None)
 
-    def push(self, decoded: DecodedFrame, *, anyway: bool = False) -> Frame | None:
-        """The frame as the student gets it if it is due (or wanted anyway), else None."""
+    def push(
+        self,
+        decoded: DecodedFrame,
+        *,
+        anyway: bool = False,
+        recognise: Callable[[Stamp, UInt8Array], Seen | None] | None = None,
+    ) -> Frame | None:
+        """The frame as the student gets it if it is due (or wanted anyway), else None.
+
+        Args:
+            decoded: In the order in which they are shown.
+            anyway: Whether it is wanted, due or not.
+            recognise: Says by a frame's grey picture which earlier one it is the same as, but for noise: that one's
+                colours are given on, and the conversion is saved.
+        """
         shape = (decoded.frame.width, decoded.frame.height)
         if shape != self._shape:
             if self._shape is not None:
@@ -63,15 +88,18 @@ class DueFrames:
         self.due += due
         if not due and not anyway:
             return None
+        grey = to_grey(decoded.frame, self._scalers)
+        seen = None if recognise is None else recognise(stamp, grey)
         return Frame(
             camera_id=self._camera_id,
             segment=stamp.segment,
             pts_s=stamp.pts_s,
             received_s=decoded.arrived_s,
-            rgb=to_view(decoded.frame, self._size, keep_aspect=self._keep_aspect, scalers=self._scalers),
-            grey=to_grey(decoded.frame, self._scalers),
+            rgb=self._view(decoded) if seen is None else seen.rgb,
+            grey=grey,
             picture=AvPicture(decoded.frame),
             source_pts_s=decoded.raw_pts_s,
+            same_as_s=None if seen is None else seen.pts_s,
         )
 
     def skip(self, raw_pts_s: float) -> bool:
@@ -102,10 +130,13 @@ class DueFrames:
             self._rate_hz = rate_hz
             self._sampler.set_rate(rate_hz)
 
+    def _view(self, decoded: DecodedFrame) -> UInt8Array:
+        return to_view(decoded.frame, self._size, keep_aspect=self._keep_aspect, scalers=self._scalers)
+
     def _stamp(self, raw_pts_s: float | None) -> Stamp:
         stamp = self._repair.repair(raw_pts_s)
         self._last = None if raw_pts_s is None else (raw_pts_s, stamp.pts_s)
         return stamp
 
 
-__all__ = ["DueFrames"]
+__all__ = ["DueFrames", "Seen"]

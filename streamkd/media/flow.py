@@ -13,16 +13,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from streamkd.anomaly.motion import largest_cell
+from streamkd.media.due import Seen
 from streamkd.media.sampler import DUE_SLACK_S
 from streamkd.media.stillness import Scene, Stillness
 
 if TYPE_CHECKING:
     from streamkd.media.due import DueFrames
     from streamkd.media.source import Arrival, DecodedFrame
+    from streamkd.media.timestamps import Stamp
     from streamkd.types import Frame, UInt8Array
 
 # Of the last answer about a still scene, when the next frame is analysed: so that no answer is older than 2 s when the
@@ -51,14 +54,6 @@ class FlowCounts:
     gated: int = 0  # due frames of a still scene that the student did not have to look at when they came
     caught_up: int = 0  # of these, how many were analysed later
     wakes: int = 0
-
-
-class _Seen(NamedTuple):
-    """The last frame that the student had to look at."""
-
-    segment: int
-    pts_s: float
-    grey: UInt8Array
 
 
 def answer_by_s(analysed_s: float, entry_s: float | None, max_age_s: float) -> float:
@@ -134,7 +129,7 @@ class PacketFlow:
         self._groups_s: deque[float] = deque(maxlen=_GROUPS)  # how long the last groups were
         self._longest_s: float | None = None  # of these
         self._look_s: float | None = None  # PTS from which on a still scene is looked at again
-        self._seen: _Seen | None = None
+        self._seen: Seen | None = None
 
     @property
     def holds(self) -> bool:
@@ -282,7 +277,7 @@ class PacketFlow:
                     continue
                 for fresh in self._fresh(decoded):
                     due_before = self._due.due
-                    frame = self._due.push(fresh, anyway=only_last)
+                    frame = self._due.push(fresh, anyway=only_last, recognise=self._recogniser(fresh))
                     if frame is not None:
                         yield self._analysed(frame, due=self._due.due > due_before, caught_up=woke and not is_last)
 
@@ -291,28 +286,33 @@ class PacketFlow:
         if caught_up:
             self.counts.gated += 1
             self.counts.caught_up += 1
-        watch, seen = self._stillness, self._seen
-        if watch is not None and frame.source_pts_s is not None:
-            was_still = watch.scene is Scene.STILL
-            motion = self._motion(frame, watch)
-            watch.picture(motion, frame.source_pts_s)
-            if (
-                was_still
-                and seen is not None
-                and seen.segment == frame.segment
-                and watch.is_same(motion, frame.pts_s - seen.pts_s)
-            ):
-                self.counts.gated += due
-                return replace(frame, same_as_s=seen.pts_s)
-            self._seen = _Seen(frame.segment, frame.pts_s, frame.grey)
+        if frame.same_as_s is not None:
+            self.counts.gated += due
+            return frame
+        if self._stillness is not None and frame.source_pts_s is not None:
+            self._seen = Seen(frame.segment, frame.pts_s, frame.grey, frame.rgb)
         return replace(frame, caught_up=True) if caught_up else frame
 
-    def _motion(self, frame: Frame, watch: Stillness) -> float | None:
+    def _recogniser(self, decoded: DecodedFrame) -> Callable[[Stamp, UInt8Array], Seen | None] | None:
+        if self._stillness is None or decoded.raw_pts_s is None:
+            return None
+        return partial(self._recognise, self._stillness, decoded.raw_pts_s)
+
+    def _recognise(self, watch: Stillness, source_s: float, stamp: Stamp, grey: UInt8Array) -> Seen | None:
+        """What the student saw last, where the frame of a still scene shows nothing else; the watch learns from it."""
+        was_still, seen = watch.scene is Scene.STILL, self._seen
+        motion = self._motion(grey, watch)
+        watch.picture(motion, source_s)
+        if not was_still or seen is None or seen.segment != stamp.segment:
+            return None
+        return seen if watch.is_same(motion, stamp.pts_s - seen.pts_s) else None
+
+    def _motion(self, grey: UInt8Array, watch: Stillness) -> float | None:
         """How much moved since what the student saw: None if it saw nothing, infinity where sizes alone say so."""
         seen = self._seen
-        if seen is None or seen.grey.shape != frame.grey.shape:
+        if seen is None or seen.grey.shape != grey.shape:
             return None
-        return largest_cell(frame.grey, seen.grey) if watch.wants_picture else float("inf")
+        return largest_cell(grey, seen.grey) if watch.wants_picture else float("inf")
 
 
 __all__ = ["MAX_AGE_S", "Decoder", "FlowCounts", "PacketFlow", "answer_by_s", "max_age_s"]

@@ -122,12 +122,13 @@ def test_of_a_still_scene_little_more_than_keyframes_is_analysed_and_the_rest_is
 def test_a_frame_of_a_still_scene_says_which_one_the_student_saw():
     camera = Camera()
     frames = feed(flow(camera, stillness=Stillness()), [camera.arrival(n) for n in range(30 * FPS)])
-    seen = [frame.pts_s for frame in frames if frame.same_as_s is None]
+    seen = {frame.pts_s: frame for frame in frames if frame.same_as_s is None}
     still = [frame for frame in frames if frame.same_as_s is not None]
     assert len(still) > 0.6 * len([frame for frame in frames if frame.source_pts_s > 6])
     for frame in still:
         assert frame.same_as_s == max(pts_s for pts_s in seen if pts_s < frame.pts_s)
         assert frame.pts_s - frame.same_as_s < StillnessLimits().repeat_s
+        assert frame.rgb is seen[frame.same_as_s].rgb  # and so is not converted
 
 
 @pytest.mark.parametrize(("levels", "same"), [(2, True), (4, False)])
