@@ -121,7 +121,7 @@ class FakeController:
     async def patch_camera(self, camera_id: str, patch: CameraPatch) -> CameraView:
         self._fail()
         self.patches.append(patch)
-        config = self._record(camera_id).config.model_dump() | patch.changes()
+        config = self._record(camera_id).config.stored() | dict(patch.changes)
         return self._view(self.repository.update_camera(CameraConfig.model_validate(config)))
 
     async def delete_camera(self, camera_id: str) -> None:

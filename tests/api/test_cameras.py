@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from streamkd.config import CameraConfig
 from streamkd.types import CameraState, CameraStatus
-from streamkd_service.api.schemas import CameraOut, CameraStatusOut
+from streamkd_service.api.schemas import CameraOut, CameraPatchIn, CameraStatusOut
 from tests.api.fake_controller import FakeController, jpeg
 
 URL = "rtsp://viewer:hunter2@192.0.2.1/stream?auth=s3cret"
@@ -133,6 +133,27 @@ def test_a_patch_changes_what_it_names(gate: httpx.Client) -> None:
     assert {key: changed[key] for key in patch} == patch
 
 
+def test_a_patch_may_change_every_setting_but_the_id() -> None:
+    assert set(CameraPatchIn.model_fields) == set(CameraConfig.model_fields) - {"id"}
+
+
+def test_a_patch_changes_how_a_camera_is_read(gate: httpx.Client) -> None:
+    patch = {"transport": "udp", "decode": "keyframes", "skip_still": False, "priority": 3, "read_timeout_s": 9.0}
+    changed = gate.patch("/v1/cameras/gate", json=patch).json()
+    assert {key: changed[key] for key in patch} == patch
+
+
+def test_a_clip_stream_comes_and_goes(gate: httpx.Client, controller: FakeController) -> None:
+    url = "rtsp://admin:secret@192.0.2.1/large"
+    shown = gate.patch("/v1/cameras/gate", json={"clip_url": url}).json()["clip_url"]
+    assert "secret" not in shown
+    gate.patch("/v1/cameras/gate", json={"clip_url": shown, "name": "G"})
+    assert controller.repository.list_cameras()[0].config.clip_url == SecretStr(url)
+    refused = gate.patch("/v1/cameras/gate", json={"clip_url": shown.replace("large", "other")})
+    assert (refused.status_code, "clip_url" in refused.json()["detail"]) == (422, True)
+    assert gate.patch("/v1/cameras/gate", json={"clip_url": None}).json()["clip_url"] is None
+
+
 def test_a_patch_leaves_the_rest(gate: httpx.Client, controller: FakeController) -> None:
     gate.patch("/v1/cameras/gate", json={"sensitivity": 0.9})
     assert controller.repository.list_cameras()[0].config.url.get_secret_value() == URL
@@ -160,7 +181,17 @@ def test_a_patch_takes_a_new_address(gate: httpx.Client, controller: FakeControl
 
 
 @pytest.mark.parametrize(
-    "bad", [{"url": "/etc/passwd"}, {"sensitivity": -1}, {"id": "new"}, {"enabled": None}, {"labels": [""]}]
+    "bad",
+    [
+        {"url": "/etc/passwd"},
+        {"url": None},
+        {"clip_url": "/etc/passwd"},
+        {"sensitivity": -1},
+        {"priority": 101},
+        {"id": "new"},
+        {"enabled": None},
+        {"labels": [""]},
+    ],
 )
 def test_a_wrong_patch_is_422(gate: httpx.Client, bad: dict[str, object]) -> None:
     assert gate.patch("/v1/cameras/gate", json=bad).status_code == 422

@@ -243,7 +243,7 @@ class Controller:
     async def patch_camera(self, camera_id: str, patch: CameraPatch) -> CameraView:
         async with self._editing:
             config = patched(self._desired.record(camera_id).config, patch)
-            if patch.labels is not None:  # a camera's older ones don't stand in the way of other changes
+            if "labels" in patch.changes:  # a camera's older ones don't stand in the way of other changes
                 check_labels(config, self._models.spec)
             record = await self.db(partial(self._repository.update_camera, config))
             return self._camera_changed(record)

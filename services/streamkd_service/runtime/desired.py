@@ -172,7 +172,7 @@ def patched(config: CameraConfig, patch: CameraPatch) -> CameraConfig:
         InputError: They are wrong.
     """
     try:
-        return CameraConfig.model_validate(config.stored() | patch.changes())
+        return CameraConfig.model_validate({**config.stored(), **patch.changes})
     except ValueError as error:
         raise InputError(f"Camera {config.id} can't be changed: {_first_problem(error)}.") from None
 

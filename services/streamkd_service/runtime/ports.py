@@ -5,7 +5,7 @@ The API codes against `ControllerPort` only, so that its tests run on an in-proc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,7 +15,7 @@ from streamkd.store.records import CameraOrigin, Change, EventRecord, ModelRecor
 from streamkd.types import CameraStatus, EventUpdate, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamkd.config import Config
     from streamkd.refresh.harvest import HarvestedClip
@@ -178,23 +178,9 @@ class CameraView:
 
 @dataclass(frozen=True, slots=True)
 class CameraPatch:
-    """Fields left None stay as they are."""
+    """Keys of a camera's settings with their new values, as JSON has them; the others stay as they are."""
 
-    name: str | None = None
-    url: str | None = None
-    enabled: bool | None = None
-    labels: tuple[str, ...] | None = None
-    anomalies: bool | None = None
-    sensitivity: float | None = None
-    cooldown_s: float | None = None
-    group: str | None = None
-    every_label: bool = False  # `labels` back to null: all classes open events
-
-    def changes(self) -> dict[str, Any]:
-        """The fields that the patch changes, with their new values."""
-        given = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "every_label"}
-        changed = {name: value for name, value in given.items() if value is not None}
-        return changed | ({"labels": None} if self.every_label else {})
+    changes: Mapping[str, Any] = field(repr=False)  # addresses have their secrets in it
 
 
 @dataclass(frozen=True, slots=True)

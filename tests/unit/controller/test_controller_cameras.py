@@ -39,7 +39,7 @@ def test_a_disabled_camera_is_not_assigned(config):
     async def scenario():
         async with running(config) as controller:
             await controller.add_camera(camera("door"))
-            await controller.patch_camera("door", CameraPatch(enabled=False))
+            await controller.patch_camera("door", CameraPatch({"enabled": False}))
             return (await controller.report(report())).assignment
 
     assert "door" not in [item.id for item in run(scenario()).cameras]
@@ -49,7 +49,7 @@ def test_a_patch_keeps_the_password_and_everything_else(config):
     async def scenario():
         async with running(config) as controller:
             await controller.add_camera(camera("door", cooldown_s=7))
-            return (await controller.patch_camera("door", CameraPatch(sensitivity=0.9))).config
+            return (await controller.patch_camera("door", CameraPatch({"sensitivity": 0.9}))).config
 
     patched = run(scenario())
     assert patched == camera("door", cooldown_s=7, sensitivity=0.9)
@@ -59,7 +59,7 @@ def test_two_patches_at_once_both_count(config):
     async def scenario():
         async with running(config) as controller:
             await controller.add_camera(camera("door"))
-            patches = CameraPatch(sensitivity=0.9), CameraPatch(cooldown_s=77.0)
+            patches = CameraPatch({"sensitivity": 0.9}), CameraPatch({"cooldown_s": 77.0})
             await asyncio.gather(*(controller.patch_camera("door", patch) for patch in patches))
             return (await controller.get_camera("door")).config
 
@@ -71,7 +71,7 @@ def test_a_camera_of_the_yaml_can_not_be_changed(config):
     async def scenario():
         async with running(config) as controller:
             with pytest.raises(ConflictError):
-                await controller.patch_camera("gate", CameraPatch(enabled=False))
+                await controller.patch_camera("gate", CameraPatch({"enabled": False}))
             return await controller.get_camera("gate")
 
     assert run(scenario()).config.enabled
@@ -123,8 +123,8 @@ def test_a_camera_with_unknown_labels_can_be_changed_otherwise(config):
             await controller.db(partial(controller.repository.add_camera, camera("door", labels=("fall",))))
         async with running(config) as controller:
             with pytest.raises(InputError, match="'fall'"):
-                await controller.patch_camera("door", CameraPatch(labels=("fall",)))
-            return await controller.patch_camera("door", CameraPatch(sensitivity=0.7))
+                await controller.patch_camera("door", CameraPatch({"labels": ("fall",)}))
+            return await controller.patch_camera("door", CameraPatch({"sensitivity": 0.7}))
 
     assert run(scenario()).config.sensitivity == 0.7
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
+from pydantic import SecretStr
 
 from streamkd.config import MASK
 from streamkd.errors import InputError
@@ -47,16 +48,19 @@ async def get_camera(camera_id: CameraIdPath, given: Given) -> dict[str, Any]:
 @router.patch(
     "/{camera_id}",
     summary="Change a camera",
-    description="Enable or disable it, or change what opens its events. A camera of the YAML is changed there: 409.",
+    description="Any of its settings but the id. A camera of the YAML is changed there: 409.",
     response_model=CameraOut,
     responses=problems(401, 403, 404, 409, 422, 500, 503),
 )
 async def patch_camera(camera_id: CameraIdPath, patch: CameraPatchIn, given: Given) -> dict[str, Any]:
-    fields = patch.model_dump(exclude_unset=True)
-    fields["every_label"] = "labels" in patch.model_fields_set and patch.labels is None
-    if patch.url is not None:
-        fields["url"] = await _changed_url(camera_id, patch.url.get_secret_value(), given)
-    return _view_json(await given.controller.patch_camera(camera_id, CameraPatch(**fields)))
+    changes = patch.model_dump(exclude_unset=True)
+    for key in ("url", "clip_url"):
+        address: SecretStr | None = changes.pop(key, None)
+        if address is not None:
+            changes |= await _changed_address(camera_id, key, address.get_secret_value(), given)
+        elif key in patch.model_fields_set:
+            changes[key] = None
+    return _view_json(await given.controller.patch_camera(camera_id, CameraPatch(changes)))
 
 
 @router.delete(
@@ -85,20 +89,19 @@ def _view_json(view: CameraView) -> dict[str, Any]:
     return camera_json(view.config, view.origin, view.status, view.worker_id)
 
 
-async def _changed_url(camera_id: str, url: str, given: Given) -> str | None:
-    """The URL to save; None where a client has sent back the masked one that it had read.
+async def _changed_address(camera_id: str, key: str, address: str, given: Given) -> dict[str, str]:
+    """The address to save; nothing where a client has sent back the masked one that it had read.
 
     Raises:
-        InputError: The URL is masked and differs from the stored one in what can be seen.
+        InputError: It is masked and differs from the stored one in what can be seen.
     """
-    if MASK not in url:
-        return url
-    stored = (await given.controller.get_camera(camera_id)).config.redacted_url
-    if url == stored:
-        return None
+    if MASK not in address:
+        return {key: address}
+    if address == (await given.controller.get_camera(camera_id)).config.shown()[key]:
+        return {}
     raise InputError(
-        f"The address of camera {camera_id!r} can't be changed to a masked one.",
-        hint=f"Send the whole address, with its secret in place of {MASK}, or leave url out.",
+        f"The {key} of camera {camera_id!r} can't be changed to a masked one.",
+        hint=f"Send the whole address, with its secret in place of {MASK}, or leave {key} out.",
     )
 
 

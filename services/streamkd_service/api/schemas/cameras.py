@@ -16,6 +16,8 @@ from streamkd_service.api.schemas.base import Label, Name, described, described_
 
 _URL_CHARACTERS = 2048
 _SCHEMES = frozenset({"rtsp", "rtsps", "http", "https"})
+_AS_READ = "an address as it was read, mask included, changes nothing"
+_MAY_BE_NULL = frozenset({"labels", "clip_url"})
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -90,22 +92,31 @@ class CameraPatchIn(BaseModel):
     model_config = described_input(enabled=True, labels=["fight"], sensitivity=0.7, cooldown_s=30)
 
     name: Name | None = None
-    url: SecretStr | None = Field(default=None, description="an address as it was read, mask included, changes nothing")
+    url: SecretStr | None = Field(default=None, description=_AS_READ)
+    clip_url: SecretStr | None = Field(default=None, description=f"null: clips are cut from `url`; {_AS_READ}")
     enabled: bool | None = None
     labels: tuple[Label, ...] | None = Field(default=None, max_length=100, description="null: all classes")
     anomalies: bool | None = None
     sensitivity: float | None = Field(default=None, ge=0, le=1)
     cooldown_s: float | None = Field(default=None, ge=0, le=86_400)
     group: Name | None = None
+    transport: Literal["tcp", "udp"] | None = None
+    open_timeout_s: float | None = Field(default=None, gt=0, le=60)
+    read_timeout_s: float | None = Field(default=None, gt=0, le=60)
+    decode: Literal["all", "keyframes"] | None = None
+    gpu_decoding: Literal["off", "auto"] | None = None
+    skip_loop_filter: Literal["none", "nonkey", "all"] | None = None
+    skip_still: bool | None = None
+    priority: int | None = Field(default=None, ge=-100, le=100)
 
-    @field_validator("url")
+    @field_validator("url", "clip_url")
     @classmethod
     def _known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else checked_url(value)
 
     @model_validator(mode="after")
     def _no_null(self) -> Self:
-        nulls = sorted(name for name in self.model_fields_set - {"labels"} if getattr(self, name) is None)
+        nulls = sorted(name for name in self.model_fields_set - _MAY_BE_NULL if getattr(self, name) is None)
         if nulls:
             raise ValueError(f"{', '.join(nulls)}: null is no value; leave the field out to keep what is there")
         return self
