@@ -102,7 +102,7 @@ class ClipMuxer:
         """
         seconds = (None if ticks is None else self._coded.seconds(ticks) for ticks in (packet.pts, packet.dts))
         data = annexb(packet.data, self._coded)
-        made = cast("av.Packet[av.VideoStream]", av.Packet(data))
+        made = cast("av.Packet[av.VideoStream]", av.Packet(cast("bytes", data)))  # any buffer will do
         made.stream = self._stream
         made.time_base = Fraction(1, _TICKS_PER_S)
         made.pts, made.dts = self._times.place(*seconds)
@@ -121,7 +121,7 @@ class ClipMuxer:
         self.close()
 
 
-def annexb(data: bytes, stream: CodedStream) -> bytes:
+def annexb(data: memoryview | bytes, stream: CodedStream) -> memoryview | bytes:
     """A picture with start codes; those of MP4 files have the length before each NAL unit (ISO/IEC 14496-15, 5.3.3)."""
     if stream.is_annexb or stream.codec not in {"h264", "hevc"}:
         return data

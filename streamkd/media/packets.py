@@ -1,4 +1,4 @@
-"""The compressed packets that a camera has just sent: kept as bytes, bounded by seconds and by bytes, cut at keyframes.
+"""The compressed packets that a camera has just sent: bounded by seconds and by bytes, cut at keyframes.
 
 The buffer is filled by the camera's reader and read by others: the event recorder, which muxes clips out of it, and
 whoever wants to decode later what was skipped. Nothing in it refers to the container that it came from.
@@ -7,6 +7,7 @@ whoever wants to decode later what was skipped. Nothing in it refers to the cont
 from __future__ import annotations
 
 import itertools
+import mmap
 import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ import av
 if TYPE_CHECKING:
     _Packet = av.Packet[av.VideoStream]
 
+_CHUNK_BYTES = 64 << 10
 _START_CODE = b"\x00\x00\x01"
 _HEAD_BYTES = 4096  # parameter sets and SEI before a picture's first slice fit in this
 # NAL unit types of parameter sets: H.264 table 7-1 (SPS, PPS), H.265 table 7-1 (VPS, SPS, PPS).
@@ -57,7 +59,7 @@ class CodedPacket:
     Attributes:
         serial: Rises by one with every packet of the buffer, over all connections.
         stream: What it belongs to.
-        data: The bytes.
+        data: The bytes, read-only.
         pts: In `stream.time_base`; None if it carries none.
         dts: The same.
         keyframe: Decoding can begin here.
@@ -66,7 +68,7 @@ class CodedPacket:
 
     serial: int
     stream: CodedStream
-    data: bytes = field(repr=False)
+    data: memoryview | bytes = field(repr=False)
     pts: int | None
     dts: int | None
     keyframe: bool
@@ -74,10 +76,31 @@ class CodedPacket:
 
     def to_av(self) -> _Packet:
         """A packet that can be decoded; a new one each time, because decoders and muxers change it."""
-        packet = cast("_Packet", av.Packet(self.data))
+        packet = cast("_Packet", av.Packet(cast("bytes", self.data)))  # any buffer will do
         packet.pts, packet.dts, packet.is_keyframe = self.pts, self.dts, self.keyframe
         packet.time_base = self.stream.time_base
         return packet
+
+
+class _Chunks:
+    """Memory for packets, in pieces of some pages that go back to the system with the last packet in them.
+
+    Among the pictures of a worker's heap, packets of all sizes that live for seconds leave holes that nothing fits in:
+    with event clips on, such heaps grew for hours.
+    """
+
+    def __init__(self) -> None:
+        self._free = memoryview(b"")  # of the present chunk
+
+    def keep(self, data: memoryview) -> memoryview:
+        """A copy."""
+        size = len(data)
+        if size > len(self._free):
+            pages = mmap.mmap(-1, max(size, _CHUNK_BYTES), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._free = memoryview(pages)
+        kept, self._free = self._free[:size], self._free[size:]
+        kept[:] = data
+        return kept.toreadonly()
 
 
 class PacketBuffer:
@@ -99,6 +122,7 @@ class PacketBuffer:
         self._keyframes: deque[CodedPacket] = deque()
         self._bytes = 0
         self._stream: CodedStream | None = None
+        self._memory = _Chunks()
         self._lock = threading.Lock()
 
     # --- the reader's thread ---------------------------------------------------------------------------------------
@@ -111,9 +135,9 @@ class PacketBuffer:
         """Keep a packet's bytes, times and flag; not the packet, which belongs to its container's thread."""
         if self._stream is None or packet.size == 0:
             return
-        data, keyframe = bytes(packet), bool(packet.is_keyframe)
+        data, keyframe = self._memory.keep(memoryview(packet)), bool(packet.is_keyframe)
         if keyframe:
-            self._stream = _with_sets(self._stream, data)
+            self._stream = _with_sets(self._stream, bytes(data[:_HEAD_BYTES]))
         kept = CodedPacket(next(self._serials), self._stream, data, packet.pts, packet.dts, keyframe, arrived_s)
         with self._lock:
             if not keyframe and (not self._packets or self._packets[-1].stream is not kept.stream):
