@@ -127,25 +127,40 @@ def test_losses_are_pressure_between_bounds(looks):
         assert 0.0 <= losses.pressure(due, lost, EVERY_S * number) <= 2.6
 
 
+def said_of(losing, seconds=12.0):
+    """Pressure over time, of ten frames due at each look and a share of them lost that depends on the time."""
+    losses, lost, said = Losses(), 0.0, []
+    for n in range(round(seconds / EVERY_S)):
+        lost += 10 * losing(EVERY_S * n)
+        said.append(losses.pressure(10 * (n + 1), lost, EVERY_S * n))
+    return said
+
+
 def test_a_tenth_of_the_frames_lost_is_where_rates_are_lowered():
-    losses = Losses()
-    said = [losses.pressure(10 * n, n, EVERY_S * n) for n in range(20)]
-    assert said[-1] == pytest.approx(0.8)
+    assert said_of(lambda _: 0.1)[-1] == pytest.approx(0.8)
 
 
-def test_losses_are_forgotten_after_two_seconds():
-    losses = Losses()
-    losses.pressure(0, 0, 0.0)
-    bad = losses.pressure(100, 90, 0.3)
-    good = [losses.pressure(100 + 10 * n, 90, 0.3 + EVERY_S * n) for n in range(1, 12)]
-    assert (bad > 2.0, good[-1]) == (True, 0.0)
+def test_losses_count_once_they_last_and_no_longer_than_they_do():
+    said = said_of(lambda at_s: 0.9 if at_s < 10.0 else 0.0, 14.0)
+    assert all(pressure == 0.0 for pressure in said[: int(6.0 / EVERY_S)])
+    assert said[int(9.0 / EVERY_S)] == pytest.approx(2.4)
+    assert all(pressure == 0.0 for pressure in said[int(12.5 / EVERY_S) :])
+
+
+@pytest.mark.parametrize("begins_s", [0.0, 5.0, 20.0])
+def test_a_burst_of_losses_slows_nobody(begins_s):
+    said = said_of(lambda at_s: 0.9 if begins_s <= at_s < begins_s + 3.5 else 0.01, 40.0)
+    fleet = dict.fromkeys("abcdefgh", 0)
+    assert not any(any(found.values()) for found in run(Governor(), fleet, said))
 
 
 def test_where_a_camera_goes_counting_begins_anew():
     losses = Losses()
-    losses.pressure(1000, 100, 0.0)
-    assert losses.pressure(500, 50, 0.3) == 0.0
-    assert losses.pressure(510, 60, 0.6) == pytest.approx(2.6)
+    said = [losses.pressure(1000 + 10 * n, 100 + 5 * n, EVERY_S * n) for n in range(25)]
+    again = [losses.pressure(500 + 10 * n, 50 + 10 * n, 10.0 + EVERY_S * n) for n in range(25)]
+    assert said[-1] == pytest.approx(1.6)
+    assert all(pressure == 0.0 for pressure in again[:20])
+    assert again[-1] == pytest.approx(2.6)
 
 
 @given(fleet=fleets)

@@ -29,22 +29,24 @@ _TRIED_S = 6.0  # pressure so soon after a rise is the rise's fault
 # Of all paces, at a time. Down: at the limit of what is bearable, and at most; it grows with the pressure in between.
 _LEAST_DOWN_SHARE, _MOST_DOWN_SHARE, _DOWN_BY_PRESSURE = 0.03, 0.3, 0.5
 _UP_SHARE, _MOST_UP_SHARE = 0.04, 0.16
-_LOST_WINDOW_S = 2.0
+_LOST_SPAN_S, _LOST_SPANS = 2.0, 3
 _LOST_FLOOR, _BY_LOST = 0.6, 2.0  # a tenth of the due frames lost is as bad as `_HIGH`, a twentieth as `_LOW`
 
 
 class Losses:
-    """How much of what was due was lost in the last two seconds, as pressure.
+    """How much of what was due is being lost, as pressure: the least of the last three spans of two seconds.
 
     A frame that a newer one replaces, or that was too old when it came to be decoded, leaves no latency behind: where
-    that is what goes wrong, latencies of the others look well.
+    that is what goes wrong, latencies of the others look well. But a burst of some seconds is over before lower rates
+    would help, and then they cost more than it did; and what was lost before rates were lowered must not lower them
+    again. So only what goes on counts.
     """
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, float, float]] = deque()  # when, due so far, lost so far
 
     def pressure(self, due: float, lost: float, now_s: float) -> float:
-        """See `Governor.step`; 0 where nothing was lost, 2.6 where everything was.
+        """See `Governor.step`; 0 where a span passed without losses, 2.6 where everything was lost in each.
 
         Args:
             due: Frames that were due so far, those that were lost among them. Where cameras go it may fall.
@@ -54,12 +56,20 @@ class Losses:
         if self._seen and (due < self._seen[-1][1] or lost < self._seen[-1][2]):
             self._seen.clear()
         self._seen.append((now_s, due, lost))
-        while len(self._seen) > 1 and now_s - self._seen[1][0] >= _LOST_WINDOW_S:
+        while len(self._seen) > 1 and now_s - self._seen[1][0] >= _LOST_SPANS * _LOST_SPAN_S:
             self._seen.popleft()
-        _, due_before, lost_before = self._seen[0]
-        if lost <= lost_before or due <= due_before:
-            return 0.0
-        return _LOST_FLOOR + _BY_LOST * min(1.0, (lost - lost_before) / (due - due_before))
+        least = min(self._shares(now_s), default=0.0)
+        return _LOST_FLOOR + _BY_LOST * min(1.0, least) if least > 0.0 else 0.0
+
+    def _shares(self, now_s: float) -> Iterator[float]:
+        """What was lost in each span, of what was due; none before there are as many."""
+        if now_s - self._seen[0][0] < _LOST_SPANS * _LOST_SPAN_S:
+            return
+        later, span = self._seen[-1], 1
+        for seen in reversed(self._seen):
+            if now_s - seen[0] >= span * _LOST_SPAN_S:
+                yield (later[2] - seen[2]) / max(1.0, later[1] - seen[1])
+                later, span = seen, span + 1
 
 
 class Governor:
