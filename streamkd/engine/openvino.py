@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from openvino.preprocess import PrePostProcessor
 
 from streamkd.bundle import Bundle, StudentSpec
+from streamkd.engine.layout import with_uint8_frames
 from streamkd.engine.slots import SlottedEngine, output_shapes
 from streamkd.errors import BundleError
 
@@ -90,7 +90,7 @@ def _slots(bundle: Bundle, sizes: Sequence[int], threads: int) -> dict[int, _Slo
 def _compile(core: Any, model: Any, size: int, threads: int) -> Any:
     fixed = model.clone()
     fixed.reshape({port: ov.PartialShape([size, *list(port.get_partial_shape())[1:]]) for port in fixed.inputs})
-    return core.compile_model(_with_uint8_frames(fixed), "CPU", _settings(threads))
+    return core.compile_model(with_uint8_frames(fixed), "CPU", _settings(threads))
 
 
 def _settings(threads: int) -> dict[str, Any]:
@@ -105,16 +105,6 @@ def _settings(threads: int) -> dict[str, Any]:
         # Several workers on one machine would all be pinned to its first cores.
         "ENABLE_CPU_PINNING": False,
     }
-
-
-def _with_uint8_frames(model: Any) -> Any:
-    """Let the compiled network take `[B, S, S, 3]` uint8; conversion and layout become part of its first layer."""
-    steps = PrePostProcessor(model)
-    frame = steps.input("frame")
-    frame.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    frame.model().set_layout(ov.Layout("NCHW"))
-    frame.preprocess().convert_element_type(ov.Type.f32)
-    return steps.build()
 
 
 def _check_interface(model: Any, bundle: Bundle) -> None:

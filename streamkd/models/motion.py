@@ -51,11 +51,17 @@ class SmallGrey(nn.Module):
     Centred, so that fp16 keeps more digits.
     """
 
+    weights: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        luma = torch.tensor(_LUMA)[None, :, None, None].expand(1, 3, SHRINK, SHRINK) / SHRINK**2
+        self.register_buffer("weights", luma.contiguous(), persistent=False)
+
     def forward(self, frames: Tensor) -> Tensor:
-        # In float also where networks run in half precision: squares of small differences would be lost.
-        colours = frames.float()
-        red, green, blue = (colours[:, index : index + 1] * share for index, share in enumerate(_LUMA))
-        return _shrink(red + green + blue, SHRINK) * (1.0 / 255.0) - 0.5
+        # In float also where networks run in half precision, or cuDNN in TF32: small differences would be lost.
+        with torch.autocast(frames.device.type, enabled=False), torch.backends.cudnn.flags(enabled=False):
+            return F.conv2d(frames.float(), self.weights, stride=SHRINK) * (1.0 / 255.0) - 0.5
 
 
 class Flow(nn.Module):
@@ -89,11 +95,16 @@ class Flow(nn.Module):
                 found = scale.warp(second, flow)
                 flow = flow + scale.step(first, found)
             unlike = ((found - first).abs() > _SCENE_LEVEL).float().mean(dim=(1, 2, 3))
-            return _shrink(flow, PACK) * self._per_s, (unlike > _SCENE_SHARE).float()
+            right, down = _parts(_shrink(flow, PACK) * self._per_s, 2)
+            return torch.cat([right, down], dim=1), (unlike > _SCENE_SHARE).float()
 
 
 class _Scale(nn.Module):
-    """One scale of the flow, with its constants; `side` in pixels."""
+    """One scale of the flow, with its constants; `side` in pixels.
+
+    What belongs to several pictures of a frame (the flow's two, the five products) is in one tensor, one after the
+    other, `[K N, 1, h, w]`: taking one out, or putting them together, then copies nothing.
+    """
 
     grid: Tensor
     axes: Tensor
@@ -117,23 +128,29 @@ class _Scale(nn.Module):
     def warp(self, picture: Tensor, flow: Tensor) -> Tensor:
         """The picture looked up where the flow leads; outside, its border."""
         # Not by permuting the flow: OpenVINO's GridSample then reads places in the wrong order where shapes are fixed.
-        shift = flow[:, 0, :, :, None] * self.axes[0] + flow[:, 1, :, :, None] * self.axes[1]
+        right, down = (part[:, 0, :, :, None] for part in _parts(flow, 2))
+        shift = right * self.axes[0] + down * self.axes[1]
         place = self.grid + shift * (2.0 / self._side)
         return F.grid_sample(picture, place, mode="bilinear", padding_mode="border", align_corners=False)
 
     def step(self, first: Tensor, second: Tensor) -> Tensor:
-        """One Gauss-Newton step: the shift, `[N, 2, h, w]` in pixels, that explains how two pictures differ."""
+        """One Gauss-Newton step: the shift, `[2 N, 1, h, w]` in pixels, that explains how two pictures differ."""
         mean = F.pad((first + second) * 0.5, (1, 1, 1, 1), mode="replicate")
         dx = (mean[..., 1:-1, 2:] - mean[..., 1:-1, :-2]) * 0.5
         dy = (mean[..., 2:, 1:-1] - mean[..., :-2, 1:-1]) * 0.5
         dt = second - first
-        sums = self.smoothing @ torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt], dim=1) @ self.smoothing.T
-        # One by one, not split: OpenVINO has a fast kernel for this.
-        xx, xy, yy, xt, yt = (sums[:, index][:, None] for index in range(5))
+        sums = self.smoothing @ torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt]) @ self.smoothing.T
+        xx, xy, yy, xt, yt = _parts(sums, 5)
         xx, yy = xx + _RIDGE, yy + _RIDGE
         over = 1.0 / (xx * yy - xy * xy)
-        step = torch.cat([(xy * yt - yy * xt) * over, (xy * xt - xx * yt) * over], dim=1)
+        step = torch.cat([(xy * yt - yy * xt) * over, (xy * xt - xx * yt) * over])
         return step.clamp(-1.0, 1.0)  # linear only within about a pixel
+
+
+def _parts(pictures: Tensor, count: int) -> list[Tensor]:
+    """The `count` tensors `[N, 1, h, w]` that stand one after the other in one."""
+    stacked = pictures.reshape(count, -1, *pictures.shape[1:])
+    return [stacked[index] for index in range(count)]
 
 
 def _shrink(pictures: Tensor, every: int) -> Tensor:
