@@ -85,8 +85,7 @@ class CodedPacket:
 class _Chunks:
     """Memory for packets, in pieces of some pages that go back to the system with the last packet in them.
 
-    Among the pictures of a worker's heap, packets of all sizes that live for seconds leave holes that nothing fits in:
-    with event clips on, such heaps grew for hours.
+    Among the pictures of a worker's heap, packets of all sizes that live for seconds leave holes that nothing fits in.
     """
 
     def __init__(self) -> None:

@@ -51,17 +51,17 @@ class SmallGrey(nn.Module):
     Centred, so that fp16 keeps more digits.
     """
 
-    weights: Tensor
+    shares: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         luma = torch.tensor(_LUMA)[None, :, None, None].expand(1, 3, SHRINK, SHRINK) / SHRINK**2
-        self.register_buffer("weights", luma.contiguous(), persistent=False)
+        self.register_buffer("shares", luma.contiguous(), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         # In float also where networks run in half precision, or cuDNN in TF32: small differences would be lost.
         with torch.autocast(frames.device.type, enabled=False), torch.backends.cudnn.flags(enabled=False):
-            return F.conv2d(frames.float(), self.weights, stride=SHRINK) * (1.0 / 255.0) - 0.5
+            return F.conv2d(frames.float(), self.shares, stride=SHRINK) * (1.0 / 255.0) - 0.5
 
 
 class Flow(nn.Module):
