@@ -68,15 +68,15 @@ class DueFrames:
         decoded: DecodedFrame,
         *,
         anyway: bool = False,
-        recognise: Callable[[Stamp, UInt8Array], Seen | None] | None = None,
+        recognise: Callable[[DecodedFrame, Stamp, UInt8Array], Seen | None] | None = None,
     ) -> Frame | None:
         """The frame as the student gets it if it is due (or wanted anyway), else None.
 
         Args:
             decoded: In the order in which they are shown.
             anyway: Whether it is wanted, due or not.
-            recognise: Says by a frame's grey picture which earlier one it is the same as, but for noise: that one's
-                colours are given on, and the conversion is saved.
+            recognise: Says of a frame that is given on, by its place and its grey picture, which earlier one it is the
+                same as, but for noise: that one's colours are given on, and the conversion is saved.
         """
         shape = (decoded.frame.width, decoded.frame.height)
         if shape != self._shape:
@@ -89,7 +89,7 @@ class DueFrames:
         if not due and not anyway:
             return None
         grey = to_grey(decoded.frame, self._scalers)
-        seen = None if recognise is None else recognise(stamp, grey)
+        seen = None if recognise is None else recognise(decoded, stamp, grey)
         return Frame(
             camera_id=self._camera_id,
             segment=stamp.segment,

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Protocol
 
@@ -277,7 +276,7 @@ class PacketFlow:
                     continue
                 for fresh in self._fresh(decoded):
                     due_before = self._due.due
-                    frame = self._due.push(fresh, anyway=only_last, recognise=self._recogniser(fresh))
+                    frame = self._due.push(fresh, anyway=only_last, recognise=self._recognise)
                     if frame is not None:
                         yield self._analysed(frame, due=self._due.due > due_before, caught_up=woke and not is_last)
 
@@ -293,16 +292,14 @@ class PacketFlow:
             self._seen = Seen(frame.segment, frame.pts_s, frame.grey, frame.rgb)
         return replace(frame, caught_up=True) if caught_up else frame
 
-    def _recogniser(self, decoded: DecodedFrame) -> Callable[[Stamp, UInt8Array], Seen | None] | None:
-        if self._stillness is None or decoded.raw_pts_s is None:
-            return None
-        return partial(self._recognise, self._stillness, decoded.raw_pts_s)
-
-    def _recognise(self, watch: Stillness, source_s: float, stamp: Stamp, grey: UInt8Array) -> Seen | None:
+    def _recognise(self, decoded: DecodedFrame, stamp: Stamp, grey: UInt8Array) -> Seen | None:
         """What the student saw last, where the frame of a still scene shows nothing else; the watch learns from it."""
-        was_still, seen = watch.scene is Scene.STILL, self._seen
+        watch, seen = self._stillness, self._seen
+        if watch is None or decoded.raw_pts_s is None:
+            return None
+        was_still = watch.scene is Scene.STILL
         motion = self._motion(grey, watch)
-        watch.picture(motion, source_s)
+        watch.picture(motion, decoded.raw_pts_s)
         if not was_still or seen is None or seen.segment != stamp.segment:
             return None
         return seen if watch.is_same(motion, stamp.pts_s - seen.pts_s) else None
